@@ -1,0 +1,1 @@
+"""Think about contexts before their queries come."""

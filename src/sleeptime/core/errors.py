@@ -1,0 +1,230 @@
+"""Every error a user can meet, as one tree.
+
+    SleeptimeError
+    ├── InputError                     what was given cannot be used
+    │   ├── NotTextError · EmptyContextError · InputTooLargeError
+    │   ├── ContextNotFoundError · NothingLearnedError · NameTakenError
+    │   ├── ContextTooLongError        told before any token is spent
+    │   └── PromptError · PriceCardError · BudgetError
+    ├── ModelError                     a model could not be reached or understood
+    │   ├── UnknownModelError · MissingKeyError · NotSupportedError
+    │   ├── AuthenticationError · EndpointUnreachableError
+    │   ├── RateLimitedError · UpstreamError    worth another attempt (`retryable`)
+    │   └── RequestRejectedError · MalformedReplyError
+    └── StoreError                     the database could not be read or written
+        └── DatabaseCorruptError · DatabaseFullError · DatabaseBusyError
+
+Each says in one line what happened and what to do next, and carries its facts.
+Reaching a budget is an outcome (`stop_reason`), never an error.
+"""
+
+from __future__ import annotations
+
+
+class SleeptimeError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class InputError(SleeptimeError):
+    """What was given cannot be used as it is."""
+
+
+class NotTextError(InputError):
+    """The input is not UTF-8 text."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(f"{source} is not UTF-8 text. Convert it to text first (for a PDF: `pdftotext FILE -`).")
+        self.source = source
+
+
+class EmptyContextError(InputError):
+    """The context holds nothing but white space."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(f"{source} is empty: a context needs text to think about.")
+        self.source = source
+
+
+class InputTooLargeError(InputError):
+    """The input exceeds the size limit of one context."""
+
+    def __init__(self, source: str, *, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"{source} is {size_bytes / 1e6:.1f} MB; one context may have {limit_bytes / 1e6:.1f} MB. "
+            "Split it and add the parts."
+        )
+        self.source, self.size_bytes, self.limit_bytes = source, size_bytes, limit_bytes
+
+
+class ContextNotFoundError(InputError):
+    """No context has this name or id."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"No context {name!r}. `sleeptime list` shows what is stored.")
+        self.name = name
+
+
+class NameTakenError(InputError):
+    """Another context already has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"A context named {name!r} with other text exists already. "
+            "Choose another --name, or `sleeptime forget` it first."
+        )
+        self.name = name
+
+
+class NothingLearnedError(InputError):
+    """The answer should see a learned context, and there is none."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"Nothing has been learned about {name!r} yet. "
+            f"Run `sleeptime sleep {name}` first, or ask with `--sees context`."
+        )
+        self.name = name
+
+
+class ContextTooLongError(InputError):
+    """The prompt does not fit the model's window."""
+
+    def __init__(self, *, model: str, tokens: int, reserve: int, window: int, exact: bool) -> None:
+        about = "" if exact else "about "
+        super().__init__(
+            f"The prompt has {about}{tokens:,} tokens and needs {reserve:,} more for the reply, but the window of "
+            f"{model} is {window:,}. Nothing was spent. Use a model with a larger window, or split the context."
+        )
+        self.model, self.tokens, self.reserve, self.window = model, tokens, reserve, window
+
+
+class PromptError(InputError):
+    """A prompt file is not well formed."""
+
+
+class PriceCardError(InputError):
+    """A price card is not well formed."""
+
+
+class BudgetError(InputError):
+    """A budget cannot be read, or cannot be applied."""
+
+
+class ModelError(SleeptimeError):
+    """A model could not be reached, or its reply not understood."""
+
+    retryable = False
+    retry_after_s: float | None = None
+
+
+class UnknownModelError(ModelError):
+    """The model's name leads nowhere."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(
+            f"Unknown model {name!r}: {why}. Write provider:model (openai:gpt-5-mini, anthropic:…), "
+            "URL#model (http://127.0.0.1:8000/v1#name), gguf:/path/file.gguf, or tiny."
+        )
+        self.name = name
+
+
+class MissingKeyError(ModelError):
+    """The provider needs a key that is not in the environment."""
+
+    def __init__(self, model: str, variable: str) -> None:
+        super().__init__(f"{model} needs a key: set {variable} in the environment.")
+        self.model, self.variable = model, variable
+
+
+class NotSupportedError(ModelError):
+    """This model cannot do what was asked of it."""
+
+    def __init__(self, model: str, ability: str, instead: str = "") -> None:
+        super().__init__(f"{model} cannot give {ability}." + (f" {instead}" if instead else ""))
+        self.model, self.ability = model, ability
+
+
+class AuthenticationError(ModelError):
+    """The provider refused the key (401 or 403)."""
+
+    def __init__(self, model: str, status: int) -> None:
+        super().__init__(f"{model} refused the key (HTTP {status}). Check the key in the environment.")
+        self.model, self.status = model, status
+
+
+class EndpointUnreachableError(ModelError):
+    """No connection to the endpoint, or it did not reply in time."""
+
+    retryable = True
+
+    def __init__(self, model: str, why: str) -> None:
+        super().__init__(f"{model} cannot be reached: {why}. Check the address and that the server is running.")
+        self.model = model
+
+
+class RateLimitedError(ModelError):
+    """The provider asks to slow down (429)."""
+
+    retryable = True
+
+    def __init__(self, model: str, *, retry_after_s: float | None = None) -> None:
+        wait = f" It asks to wait {retry_after_s:g} s." if retry_after_s is not None else ""
+        super().__init__(f"{model} is rate limited (HTTP 429).{wait} Try again later or lower the load.")
+        self.model, self.retry_after_s = model, retry_after_s
+
+
+class UpstreamError(ModelError):
+    """The provider failed (5xx)."""
+
+    retryable = True
+
+    def __init__(self, model: str, status: int, *, retry_after_s: float | None = None) -> None:
+        super().__init__(f"{model} failed on its side (HTTP {status}). Try again later.")
+        self.model, self.status, self.retry_after_s = model, status, retry_after_s
+
+
+class RequestRejectedError(ModelError):
+    """The provider refused the request itself (other 4xx)."""
+
+    def __init__(self, model: str, status: int, detail: str) -> None:
+        super().__init__(f"{model} rejected the request (HTTP {status}): {detail}")
+        self.model, self.status, self.detail = model, status, detail
+
+
+class MalformedReplyError(ModelError):
+    """The reply is truncated or not what the protocol promises."""
+
+    def __init__(self, model: str, why: str) -> None:
+        super().__init__(f"{model} sent a reply that cannot be read: {why}. Try again, or check the endpoint.")
+        self.model = model
+
+
+class StoreError(SleeptimeError):
+    """The database could not be read or written."""
+
+
+class DatabaseCorruptError(StoreError):
+    """The file is not a sound database."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"{where} is not a sound sleeptime database. Nothing was changed. "
+            "Restore a copy, or move it away to start anew."
+        )
+        self.where = where
+
+
+class DatabaseFullError(StoreError):
+    """The disk is full."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(f"The disk that holds {where} is full. Free some space and run the command again.")
+        self.where = where
+
+
+class DatabaseBusyError(StoreError):
+    """Another process holds the database for too long, or it cannot be reached."""
+
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(f"{where} cannot be used now: {why}. Try again when the other process is done.")
+        self.where = where

@@ -1,0 +1,250 @@
+"""Notes, and the learned contexts they make.
+
+    c′ = LearnedContext = an immutable version: notes + provenance
+
+A sleep works on a `Draft`: notes are added, replaced and retired by id, never
+rewritten as one blob. A draft is a value; each round makes a new one, and any of
+them can be kept, shown, or gone on from. This file does not know any model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+from sleeptime.core.context import Context, Span
+from sleeptime.core.usage import Usage, sum_costs
+
+NoteKind = Literal["inference", "anticipated", "plan"]
+NOTE_KINDS: tuple[NoteKind, ...] = ("inference", "anticipated", "plan")
+NoteStatus = Literal["unverified", "verified", "quarantined"]
+StopReason = Literal["finished", "settled", "rounds", "budget", "time", "unreadable", "interrupted"]
+
+SAMPLE_SEPARATOR = "\n\n---\n\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """One item of a learned context.
+
+    `question` is set for kind `anticipated`: `text` is then its answer.
+    `sample` says which of the parallel sleeps wrote it, from 0.
+    """
+
+    id: str
+    text: str
+    kind: NoteKind = "inference"
+    question: str | None = None
+    evidence: tuple[Span, ...] = ()
+    status: NoteStatus = "unverified"
+    sample: int = 0
+
+    @property
+    def plain(self) -> str:
+        """The note as one would say it: an anticipated query stands before its answer."""
+        return f"{self.question} {self.text}" if self.question else self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One change to the notes: add, replace by id, or retire by id.
+
+    `cites` holds quotations from the context and ids of notes this one rests on.
+    """
+
+    verb: Literal["add", "replace", "retire"]
+    id: str | None = None
+    kind: NoteKind = "inference"
+    text: str = ""
+    question: str | None = None
+    cites: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """What one round wants changed, and whether the model says it is done."""
+
+    operations: tuple[Operation, ...] = ()
+    is_done: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """The state of one sleep between two rounds.
+
+    `remarks` is told to the model in the next round (what was cut or refused).
+    """
+
+    notes: tuple[Note, ...] = ()
+    notes_made: int = 0
+    rounds: int = 0
+    failed_rounds: int = 0
+    failed_in_a_row: int = 0
+    is_done: bool = False
+    is_settled: bool = False
+    usage: Usage = Usage()
+    cost_usd: float | None = 0.0
+    remarks: tuple[str, ...] = ()
+    sample: int = 0
+
+    @property
+    def characters(self) -> int:
+        """Length of the text of c′ so far; what the cap counts."""
+        return sum(len(note.plain) for note in self.notes)
+
+    def spent(self, usage: Usage, cost_usd: float | None) -> Draft:
+        """Add one call's usage and cost."""
+        return replace(self, usage=self.usage + usage, cost_usd=sum_costs([self.cost_usd, cost_usd]))
+
+    def failed(self) -> Draft:
+        """Count a round whose replies could not be read. What was learned stays."""
+        return replace(
+            self,
+            rounds=self.rounds + 1,
+            failed_rounds=self.failed_rounds + 1,
+            failed_in_a_row=self.failed_in_a_row + 1,
+        )
+
+    def revised(self, revision: Revision, context: Context, *, max_characters: int) -> Draft:
+        """Carry out one round's revision, in order, within the cap on the text of c′.
+
+        A note that would pass the cap is cut at the cap if it replaces one, refused
+        if it is new; either is told to the model through `remarks`. Unknown ids are
+        refused the same way. A note whose text stands already is not added twice.
+        """
+        notes = list(self.notes)
+        made = self.notes_made
+        remarks: list[str] = []
+        for operation in revision.operations:
+            at = next((i for i, note in enumerate(notes) if note.id == operation.id), None)
+            if operation.verb != "add" and at is None:
+                remarks.append(f"There is no note {operation.id}; nothing was changed for it.")
+                continue
+            if operation.verb == "retire":
+                del notes[at or 0]
+                continue
+            others = sum(len(note.plain) for i, note in enumerate(notes) if i != at)
+            room = max_characters - others
+            if operation.verb == "replace":
+                text = operation.text
+                if len(text) > room:
+                    remarks.append(f"The text was {len(text)} characters long and was cut to {room}.")
+                    text = cut(text, room)
+                old = notes[at or 0]
+                notes[at or 0] = replace(
+                    old,
+                    text=text,
+                    kind=operation.kind,
+                    question=operation.question,
+                    evidence=evidence(operation.cites, context, notes) or old.evidence,
+                    status="unverified",
+                )
+                continue
+            note = Note(
+                id=f"n{made + 1}",
+                kind=operation.kind,
+                text=operation.text,
+                question=operation.question,
+                evidence=evidence(operation.cites, context, notes),
+                sample=self.sample,
+            )
+            if any(old.plain == note.plain for old in notes):
+                continue
+            if len(note.plain) > room:
+                remarks.append(f"A note of {len(note.plain)} characters was refused: only {max(0, room)} are left.")
+                continue
+            notes.append(note)
+            made += 1
+        return replace(
+            self,
+            notes=tuple(notes),
+            notes_made=made,
+            rounds=self.rounds + 1,
+            failed_in_a_row=0,
+            is_done=revision.is_done,
+            is_settled=tuple(notes) == self.notes and not remarks,
+            remarks=tuple(remarks),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnedContext:
+    """The learned context *c′*: an immutable version of notes, and how they came about.
+
+    `version` counts from 1 within a context; 0 means not published yet.
+    `rounds`, `failed_rounds`, `usage` and `cost_usd` are sums over all samples.
+    """
+
+    context_id: str
+    context_fingerprint: str
+    notes: tuple[Note, ...]
+    strategy: str
+    model: str
+    prompt_fingerprint: str
+    usage: Usage
+    cost_usd: float | None
+    stop_reasons: tuple[StopReason, ...]
+    rounds: int
+    created_at: datetime
+    failed_rounds: int = 0
+    samples: int = 1
+    version: int = 0
+
+    @property
+    def shown(self) -> tuple[Note, ...]:
+        """The notes an answer may see: all but the quarantined ones."""
+        return tuple(note for note in self.notes if note.status != "quarantined")
+
+    @property
+    def stop_reason(self) -> StopReason:
+        """Why the sleep ended: the first sample's reason that is not a plain finish, else "finished"."""
+        for reason in self.stop_reasons:
+            if reason != "finished":
+                return reason
+        return "finished"
+
+
+def concatenated(drafts: Sequence[Draft]) -> tuple[Note, ...]:
+    """Join the notes of k parallel sleeps in order, numbered anew (the paper's way)."""
+    notes = [note for draft in drafts for note in draft.notes]
+    return tuple(replace(note, id=f"n{i}") for i, note in enumerate(notes, 1))
+
+
+def rendered(notes: Sequence[Note], style: Literal["text", "listed"]) -> str:
+    """Write *notes* as the text a prompt shows, with a separator between samples.
+
+    text    the notes' own words, a line each
+    listed  each with its id and kind, so that a round can replace it by id
+    """
+    parts: dict[int, list[str]] = {}
+    for note in notes:
+        line = note.plain if style == "text" else f"[{note.id}] {note.kind}: {_labelled(note)}"
+        parts.setdefault(note.sample, []).append(line)
+    return SAMPLE_SEPARATOR.join("\n".join(lines) for lines in parts.values())
+
+
+def _labelled(note: Note) -> str:
+    return f"{note.question} => {note.text}" if note.question else note.text
+
+
+def evidence(cites: Sequence[str], context: Context, notes: Sequence[Note]) -> tuple[Span, ...]:
+    """Turn quotations and note ids into spans of the context; what cannot be found is dropped."""
+    spans: list[Span] = []
+    for cite in cites:
+        cited = next((note for note in notes if note.id == cite), None)
+        found = cited.evidence if cited else (context.locate(cite),)
+        spans.extend(span for span in found if span is not None and span not in spans)
+    return tuple(spans)
+
+
+def cut(text: str, characters: int) -> str:
+    """Cut *text* to at most *characters*, behind its last whole line or word there."""
+    if len(text) <= characters:
+        return text
+    head = text[: max(0, characters)]
+    for mark in ("\n", " "):
+        if mark in head:
+            return head[: head.rindex(mark)].rstrip()
+    return head

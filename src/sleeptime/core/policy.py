@@ -1,0 +1,60 @@
+"""Decisions of sleeping: whether to go on, and how much one call may say.
+
+Pure functions of values. Caps are asked about before each call, never after.
+"""
+
+from __future__ import annotations
+
+from sleeptime.core.budget import Budget
+from sleeptime.core.notes import Draft, StopReason
+from sleeptime.core.usage import PriceCard, Usage
+
+ROUND_ATTEMPTS = 2
+FAILED_ROUNDS_TO_STOP = 2
+DEFAULT_ROUND_OUTPUT_TOKENS = 4096
+
+
+def stop_reason(draft: Draft, budget: Budget, *, elapsed_s: float) -> StopReason | None:
+    """Say why sleep should end now, or None to think for another round."""
+    if draft.is_done:
+        return "finished"
+    if draft.is_settled:
+        return "settled"
+    if draft.failed_in_a_row >= FAILED_ROUNDS_TO_STOP:
+        return "unreadable"
+    if budget.remaining_output_tokens(draft.usage) == 0:
+        return "budget"
+    if draft.rounds >= budget.max_rounds:
+        return "rounds"
+    if budget.max_seconds is not None and elapsed_s >= budget.max_seconds:
+        return "time"
+    return None
+
+
+def call_output_tokens(
+    budget: Budget,
+    spent: Usage,
+    spent_usd: float | None,
+    *,
+    input_tokens: int,
+    price: PriceCard | None,
+    default: int = DEFAULT_ROUND_OUTPUT_TOKENS,
+) -> int:
+    """How many output tokens the next call may ask for, so that no cap can be passed; 0 for none.
+
+    With a money cap, *input_tokens* of the prompt are set aside at the full input
+    price and the rest buys output. An unknown price under a money cap allows nothing.
+    """
+    allowed = default
+    remaining = budget.remaining_output_tokens(spent)
+    if remaining is not None:
+        allowed = min(allowed, remaining)
+    if budget.max_cost_usd is not None:
+        if price is None or spent_usd is None:
+            return 0
+        left_usd = budget.max_cost_usd - spent_usd - price.cost_usd(Usage(input_tokens=input_tokens))
+        if left_usd < 0:
+            return 0
+        if price.output_usd_per_mtok > 0:
+            allowed = min(allowed, int(left_usd * 1e6 / price.output_usd_per_mtok))
+    return max(0, allowed)

@@ -1,0 +1,249 @@
+"""Read what a model wrote in a round of sleep.
+
+Two ways to say the same: tool calls with JSON arguments, and plain text for models
+without tools. Both become a `Revision`; what cannot be read raises
+UnreadableReplyError. The plain protocol of notes, one a line:
+
+    a sentence               a new inference
+    ? question => answer     an anticipated query with its answer
+    ! sentence               a plan
+    ~ n2: sentence           replace note n2
+    - n2                     retire note n2
+    a line of the context    a quotation: evidence of the notes that follow it
+    done                     nothing more to learn
+
+This file does not know prompts, rounds or budgets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sleeptime.core.context import Context
+from sleeptime.core.messages import Completion, Tool
+from sleeptime.core.notes import NOTE_KINDS, Note, NoteKind, Operation, Revision
+
+RETHINK_MEMORY = Tool(
+    name="rethink_memory",
+    description="Replace everything written so far by a new text that joins what you knew with what you inferred.",
+    parameters={
+        "type": "object",
+        "properties": {"new_memory": {"type": "string", "description": "The whole new text."}},
+        "required": ["new_memory"],
+    },
+)
+FINISH_RETHINKING = Tool(
+    name="finish_rethinking",
+    description="End: nothing more can be inferred that would help to answer questions.",
+    parameters={"type": "object", "properties": {}},
+)
+REVISE_NOTES = Tool(
+    name="revise_notes",
+    description="Change the notes: add new ones, replace or retire old ones by id, and say whether you are done.",
+    parameters={
+        "type": "object",
+        "properties": {
+            "add": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "kind": {"type": "string", "enum": list(NOTE_KINDS)},
+                        "text": {"type": "string", "description": "The inference, the plan, or the answer."},
+                        "question": {"type": "string", "description": "The anticipated query (kind anticipated only)."},
+                        "evidence": {
+                            "type": "array",
+                            "items": {"type": "string"},
+                            "description": "Verbatim quotations from the context, or ids of notes.",
+                        },
+                    },
+                    "required": ["kind", "text"],
+                },
+            },
+            "replace": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "id": {"type": "string"},
+                        "kind": {"type": "string", "enum": list(NOTE_KINDS)},
+                        "text": {"type": "string"},
+                        "question": {"type": "string"},
+                        "evidence": {"type": "array", "items": {"type": "string"}},
+                    },
+                    "required": ["id", "text"],
+                },
+            },
+            "retire": {"type": "array", "items": {"type": "string"}, "description": "Ids of notes to drop."},
+            "done": {"type": "boolean", "description": "True when nothing more is worth noting."},
+        },
+        "required": ["done"],
+    },
+)
+
+_FENCED_NOTES = re.compile(r"<notes>(.*?)(?:</notes>|\Z)", re.DOTALL)
+_FENCED_MEMORY = re.compile(r"<memory>(.*?)(</memory>|\Z)", re.DOTALL)
+_RETIRE = re.compile(r"-\s*\[?(n\d+)\]?\s*")
+_REPLACE = re.compile(r"~\s*\[?(n\d+)\]?\s*[:.]?\s*(.+)")
+_LISTED = re.compile(r"\[n\d+\]\s*(?:inference|plan|anticipated)\s*:\s*(.+)")
+_BULLET = re.compile(r"(?:[-*•]|\d+[.)])\s+")
+
+
+class UnreadableReplyError(ValueError):
+    """A round's reply follows neither protocol. The Sleeper retries it once."""
+
+
+def rethinking(completion: Completion, notes: Sequence[Note]) -> Revision:
+    """Read the paper's two tools from *completion*; the last rewrite wins."""
+    operations: tuple[Operation, ...] = ()
+    is_done = False
+    for call in completion.tool_calls:
+        if call.name == RETHINK_MEMORY.name:
+            operations = (_memory(_string(call.arguments, "new_memory"), notes),)
+        elif call.name == FINISH_RETHINKING.name:
+            is_done = True
+        else:
+            raise UnreadableReplyError(f"there is no tool {call.name!r}")
+    if not operations and not is_done:
+        raise UnreadableReplyError("no tool was called")
+    return Revision(operations=operations, is_done=is_done)
+
+
+def rethinking_plain(completion: Completion, notes: Sequence[Note]) -> Revision:
+    """Read `<memory>…</memory>` and `FINISHED` from a reply without tool calls."""
+    match = _FENCED_MEMORY.search(completion.text)
+    outside = _FENCED_MEMORY.sub("", completion.text)
+    is_done = bool(re.search(r"(?im)^\W*finished\W*$", outside))
+    if match is None and not is_done:
+        raise UnreadableReplyError("there is neither <memory> nor FINISHED")
+    memory = match[1].strip() if match else ""
+    return Revision(operations=(_memory(memory, notes),) if memory else (), is_done=is_done)
+
+
+def _memory(text: str, notes: Sequence[Note]) -> Operation:
+    if not text.strip():
+        raise UnreadableReplyError("the new text is empty")
+    if notes:
+        return Operation(verb="replace", id=notes[0].id, text=text.strip())
+    return Operation(verb="add", text=text.strip())
+
+
+def revising(completion: Completion) -> Revision:
+    """Read one `revise_notes` call, or several in order."""
+    operations: list[Operation] = []
+    is_done = False
+    for call in completion.tool_calls:
+        if call.name != REVISE_NOTES.name:
+            raise UnreadableReplyError(f"there is no tool {call.name!r}")
+        arguments = call.arguments
+        operations.extend(_noted("replace", item) for item in _objects(arguments, "replace"))
+        operations.extend(Operation(verb="retire", id=identity) for identity in _strings(arguments, "retire"))
+        operations.extend(_noted("add", item) for item in _objects(arguments, "add"))
+        is_done = is_done or arguments.get("done") is True
+    if not completion.tool_calls:
+        raise UnreadableReplyError("no tool was called")
+    return Revision(operations=tuple(operations), is_done=is_done)
+
+
+def revising_plain(completion: Completion, context: Context, notes: Sequence[Note]) -> Revision:
+    """Read notes in the plain protocol above.
+
+    A reply cut off by its token cap loses its last line: half a note is worse than none.
+    """
+    text = completion.text
+    fenced = _FENCED_NOTES.search(text)
+    lines = (fenced[1] if fenced else text).splitlines()
+    if completion.finish_reason == "length" and lines:
+        lines.pop()
+    quotable = {line.strip() for line in context.text.splitlines()}
+    known = {note.plain: note.id for note in notes}
+    operations: list[Operation] = []
+    cites: list[str] = []
+    cites_are_used = False
+    is_done = False
+    for raw in lines:
+        line = raw.strip()
+        if not line:
+            continue
+        if line.lower().rstrip(".!") == "done":
+            is_done = True
+            break
+        if line in quotable or line in known:
+            if cites_are_used:
+                cites, cites_are_used = [], False
+            cites.append(known.get(line, line))
+            continue
+        operation = _plain_operation(line, tuple(cites))
+        operations.append(operation)
+        cites_are_used = True
+    if not operations and not is_done and not cites:
+        raise UnreadableReplyError("there is no note in it")
+    return Revision(operations=tuple(operations), is_done=is_done)
+
+
+def _plain_operation(line: str, cites: tuple[str, ...]) -> Operation:
+    if match := _RETIRE.fullmatch(line):
+        return Operation(verb="retire", id=match[1])
+    verb, identity = "add", None
+    if match := _REPLACE.fullmatch(line):
+        verb, identity, line = "replace", match[1], match[2]
+    elif match := _LISTED.fullmatch(line):
+        line = match[1]
+    kind: NoteKind = "inference"
+    question = None
+    if line.startswith("?"):
+        asked, _, answer = line[1:].partition("=>")
+        if answer.strip():
+            kind, question, line = "anticipated", asked.strip(), answer.strip()
+    elif line.startswith("!"):
+        kind, line = "plan", line[1:].strip()
+    else:
+        line = _BULLET.sub("", line, count=1) or line
+    return Operation(
+        verb="replace" if verb == "replace" else "add",
+        id=identity,
+        kind=kind,
+        text=line,
+        question=question,
+        cites=cites,
+    )
+
+
+def _noted(verb: str, item: Mapping[str, Any]) -> Operation:
+    kind = item.get("kind", "inference")
+    question = item.get("question") or None
+    if kind not in NOTE_KINDS or (question is not None and not isinstance(question, str)):
+        raise UnreadableReplyError(f"a note has the wrong kind or question: {dict(item)}")
+    if kind != "anticipated":
+        question = None
+    return Operation(
+        verb="replace" if verb == "replace" else "add",
+        id=_string(item, "id") if verb == "replace" else None,
+        kind=kind,
+        text=_string(item, "text"),
+        question=question,
+        cites=tuple(_strings(item, "evidence")),
+    )
+
+
+def _string(arguments: Mapping[str, Any], key: str) -> str:
+    value = arguments.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise UnreadableReplyError(f"{key!r} should be a text that is not empty")
+    return value.strip()
+
+
+def _strings(arguments: Mapping[str, Any], key: str) -> list[str]:
+    values: Any = arguments.get(key) or []  # Any: what the model wrote
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):  # pyright: ignore[reportUnknownVariableType]  # items are checked here
+        raise UnreadableReplyError(f"{key!r} should be a list of texts")
+    return [str(value) for value in values]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # checked above
+
+
+def _objects(arguments: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    values: Any = arguments.get(key) or []  # Any: what the model wrote
+    if not isinstance(values, list) or not all(isinstance(value, Mapping) for value in values):  # pyright: ignore[reportUnknownVariableType]  # items are checked here
+        raise UnreadableReplyError(f"{key!r} should be a list of objects")
+    return list(values)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # checked above

@@ -1,0 +1,1 @@
+"""Evaluation beside the library: it uses the public API, and the library never imports it."""

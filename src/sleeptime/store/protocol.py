@@ -1,0 +1,123 @@
+"""The seam to storage: what the engine asks of a database, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from sleeptime.core.context import Context
+from sleeptime.core.ledger import Call, Totals
+from sleeptime.core.notes import Draft, LearnedContext
+from sleeptime.core.query import Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """One line of `sleeptime list`: a context without its text. Lengths in characters."""
+
+    id: str
+    name: str
+    characters: int
+    created_at: datetime
+    versions: int
+    notes: int
+    slept_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sleep:
+    """A sleep in progress, kept after each round so that a killed one can go on.
+
+    `plan` is the sleep's settings as JSON text; a sleep resumes only under the same plan.
+    """
+
+    id: str
+    context_id: str
+    plan: str
+    drafts: tuple[Draft, ...]
+
+
+class Store(Protocol):
+    """Contexts, versions of what was learned, answers, and the ledger.
+
+    Every method is one transaction. Methods may raise StoreError.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where the data is, without credentials."""
+        ...
+
+    async def add_context(self, context: Context) -> Context:
+        """Keep *context*. The same name with the same text is the one already stored.
+
+        Raises NameTakenError where the name stands for another text.
+        """
+        ...
+
+    async def context(self, name: str) -> Context:
+        """Find a context by name, by id, or by an unambiguous beginning of its id (4 characters or more).
+
+        Raises ContextNotFoundError.
+        """
+        ...
+
+    async def summaries(self) -> Sequence[Summary]:
+        """All contexts, oldest first."""
+        ...
+
+    async def forget(self, context_id: str) -> None:
+        """Delete a context with its versions, drafts and answers. Ledger rows stay: what was spent was spent."""
+        ...
+
+    async def publish(self, learned: LearnedContext, *, sleep_id: str) -> LearnedContext:
+        """Keep *learned* as the next version and end its sleep, in one transaction. Versions are never changed."""
+        ...
+
+    async def learned(self, context_id: str, version: int | None = None) -> LearnedContext | None:
+        """A version of what was learned, the newest by default; None if there is none."""
+        ...
+
+    async def versions(self, context_id: str) -> Sequence[LearnedContext]:
+        """All versions, oldest first."""
+        ...
+
+    async def begin_sleep(self, sleep: Sleep) -> Sleep:
+        """Begin a sleep, or give back the unfinished one of the same context and plan."""
+        ...
+
+    async def checkpoint(self, sleep_id: str, draft: Draft) -> None:
+        """Keep one sample's draft after a round."""
+        ...
+
+    async def end_sleep(self, sleep_id: str) -> None:
+        """Drop an unfinished sleep that learned nothing."""
+        ...
+
+    async def record(self, call: Call) -> None:
+        """Append one row to the ledger."""
+        ...
+
+    async def calls(
+        self, *, context_id: str | None = None, work_id: str | None = None, limit: int | None = None
+    ) -> Sequence[Call]:
+        """Rows of the ledger, oldest first; with *limit* the newest that many."""
+        ...
+
+    async def totals(self) -> Sequence[Totals]:
+        """The ledger's sums by context, phase and `sees`, computed by the database."""
+        ...
+
+    async def keep_answer(self, context_id: str, work_id: str, answer: Answer, at: datetime) -> None:
+        """Keep a query with its answer."""
+        ...
+
+    async def answers(self, context_id: str, *, limit: int = 20) -> Sequence[Answer]:
+        """The newest answers of a context, newest first."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections. May be called twice."""
+        ...
