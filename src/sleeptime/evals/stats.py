@@ -1,0 +1,272 @@
+"""Say how sure a measurement is: a paired bootstrap over contexts, and ratios at equal accuracy.
+
+    resample contexts → every figure again in the same resamples → its middle 95 %
+
+Queries about one context share its notes, so contexts are drawn with replacement,
+never queries. Measurements are grids, a row per context and a column per query, and
+NaN where one is missing. Row 0 of every array of replicates is the sample itself.
+
+This file knows nothing about models, arms or files. Seeds are arguments.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+MARGIN = 0.02
+"""Accuracies count as equal when one is shown to be less than 2 points below the other."""
+BINS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A figure with its 95 % interval. None is "not measurable"; an interval may be open at the top."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+def draw_weights(contexts: int, *, seed: int, resamples: int = RESAMPLES) -> Array:
+    """How often each resample draws each context: one row a resample, behind a row of ones."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(contexts, np.full(contexts, 1 / contexts), size=resamples)
+    return np.vstack([np.ones(contexts), drawn.astype(np.float64)])
+
+
+def means(grid: Array, weights: Array) -> Array:
+    """Take the mean over queries in the sample and in each resample of its contexts."""
+    present = ~np.isnan(grid)
+    sums = weights @ np.where(present, grid, 0.0).sum(axis=1)
+    counts = weights @ present.sum(axis=1)
+    return ratios(sums, counts.astype(np.float64))
+
+
+def ratios(numerators: Array, denominators: Array) -> Array:
+    """Divide; what would be divided by zero is NaN."""
+    return np.divide(
+        numerators, denominators, out=np.full(np.shape(numerators), np.nan), where=np.asarray(denominators) != 0
+    )
+
+
+def estimate(replicates: Array, *, confidence: float = CONFIDENCE) -> Estimate:
+    """Read a figure and its percentile interval from its replicates.
+
+    Resamples in which the figure does not exist (NaN) are left out; infinite ones count and open the interval.
+    """
+    value = float(replicates[0])
+    if np.isnan(value):
+        return Estimate(value=None)
+    drawn = replicates[1:][~np.isnan(replicates[1:])]
+    if drawn.size == 0:
+        return Estimate(value=_finite(value))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail], method="closest_observation")
+    return Estimate(value=_finite(value), low=_finite(float(low)), high=_finite(float(high)))
+
+
+def _finite(number: float) -> float | None:
+    return number if np.isfinite(number) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One arm at one level: which answers were right, and the test-time tokens of each."""
+
+    level: str
+    correct: Array
+    tokens: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """The levels at which two arms are compared, or why there is no such pair.
+
+    `without` is the cheapest level without sleep within the margin of that arm's best;
+    `with_sleep` the cheapest level with sleep shown not to be worse than that best;
+    `nearest` the cheapest level with sleep that is within the margin as measured.
+    """
+
+    best: str | None = None
+    without: str | None = None
+    with_sleep: str | None = None
+    nearest: str | None = None
+    reason: str = ""
+
+
+def match_levels(
+    without: Sequence[Trial], with_sleep: Sequence[Trial], weights: Array, *, margin: float = MARGIN
+) -> Match:
+    """Choose the levels of a comparison at equal accuracy, fair to the arm without sleep.
+
+    That arm may pick its cheapest level within *margin* of its own best. A level with
+    sleep must be non-inferior to that best: the lower end of the 95 % interval of the
+    paired difference lies above −margin. Levels are chosen once, on the whole sample.
+    """
+    without = [trial for trial in without if not np.isnan(_mean(trial.correct))]
+    if not without:
+        return Match(reason="nothing was measured without sleep")
+    best = max(without, key=lambda trial: (_mean(trial.correct), -_mean(trial.tokens)))
+    enough = [trial for trial in without if _mean(trial.correct) >= _mean(best.correct) - margin]
+    cheapest = min(enough, key=lambda trial: _mean(trial.tokens))
+    slept = [trial for trial in with_sleep if not np.isnan(_mean(trial.correct - best.correct))]
+    slept.sort(key=lambda trial: _mean(trial.tokens))
+    nearest = next((trial for trial in slept if _mean(trial.correct - best.correct) > -margin), None)
+    shown = next(
+        (trial for trial in slept if is_non_inferior(trial.correct, best.correct, weights, margin=margin)), None
+    )
+    points = f"{margin * 100:g} points"
+    if shown:
+        reason = ""
+    elif nearest:
+        reason = (
+            f"{nearest.level} with sleep is within {points} as measured, but {best.correct.shape[0]} contexts "
+            "are too few to show it; draw more"
+        )
+    else:
+        reason = f"no level with sleep comes within {points} of {best.level} without sleep"
+    return Match(
+        best=best.level,
+        without=cheapest.level,
+        with_sleep=shown.level if shown else None,
+        nearest=nearest.level if nearest else None,
+        reason=reason,
+    )
+
+
+def _mean(grid: Array) -> float:
+    present = grid[~np.isnan(grid)]
+    return float(present.mean()) if present.size else float("nan")
+
+
+def is_non_inferior(candidate: Array, reference: Array, weights: Array, *, margin: float = MARGIN) -> bool:
+    """Say whether *candidate* is shown to be less than *margin* below *reference*, in pairs."""
+    low = estimate(means(candidate - reference, weights)).low
+    return low is not None and low > -margin
+
+
+def envelope(tokens: Sequence[float], accuracies: Sequence[float]) -> list[tuple[float, float]]:
+    """Keep the Pareto-efficient points, cheapest first: each costs more and is more accurate than the last."""
+    kept: list[tuple[float, float]] = []
+    for cost, accuracy in sorted(zip(tokens, accuracies, strict=True), key=lambda point: (point[0], -point[1])):
+        if not kept or accuracy > kept[-1][1]:
+            kept.append((cost, accuracy))
+    return kept
+
+
+def tokens_for(accuracy: float, points: Sequence[tuple[float, float]]) -> float:
+    """Tokens an arm needs for *accuracy* along its envelope, linear between points; NaN if it never gets there."""
+    for i, (cost, reached) in enumerate(points):
+        if reached >= accuracy:
+            if i == 0:
+                return cost
+            cost_before, reached_before = points[i - 1]
+            return cost_before + (cost - cost_before) * (accuracy - reached_before) / (reached - reached_before)
+    return float("nan")
+
+
+def interpolated_ratio(
+    without: Sequence[Trial], with_sleep: Sequence[Trial], weights: Array, *, margin: float = MARGIN
+) -> Array:
+    """Replicates of the tokens without sleep over those with it, both for the best accuracy without sleep − *margin*.
+
+    The target accuracy, both envelopes and both interpolations are made anew in each resample.
+    """
+    curves = [
+        [(means(trial.tokens, weights), means(trial.correct, weights)) for trial in arm]
+        for arm in (without, with_sleep)
+    ]
+    replicates = np.full(weights.shape[0], np.nan)
+    for i in range(weights.shape[0]):
+        plain, slept = (
+            [(float(tokens[i]), float(correct[i])) for tokens, correct in curve if not np.isnan(correct[i])]
+            for curve in curves
+        )
+        if not plain or not slept:
+            continue
+        target = max(accuracy for _, accuracy in plain) - margin
+        needed = [tokens_for(target, envelope(*zip(*points, strict=True))) for points in (plain, slept)]
+        replicates[i] = needed[0] / needed[1] if needed[1] else np.nan
+    return replicates
+
+
+def cost_per_query(test_tokens: Array, sleep_tokens: Array, *, queries: float, price: float) -> Array:
+    """Spread the sleep over *queries*: t · b + S / N, in sleep tokens; *price* is t."""
+    return price * test_tokens + sleep_tokens / queries
+
+
+def break_even(without: Array, with_sleep: Array, sleep: Array, *, price: float = 1.0) -> Array:
+    """N* = S / (t · (B − b)): queries after which a sleep has paid; infinite where it never does."""
+    saved = price * (without - with_sleep)
+    return np.divide(sleep, saved, out=np.full(np.shape(saved), np.inf), where=saved > 0)
+
+
+def ranks(values: Array) -> Array:
+    """Rank from 1; ties share their mean rank."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return ((last - counts + 1 + last) / 2)[inverse]
+
+
+def quantile_bins(grid: Array, *, bins: int = BINS) -> NDArray[np.int64]:
+    """Cut a grid into *bins* bins of equal size by rank, 0 the lowest; ties stay together; −1 where missing."""
+    placed = np.full(grid.shape, -1, dtype=np.int64)
+    present = ~np.isnan(grid)
+    values = grid[present]
+    if values.size:
+        placed[present] = np.floor((ranks(values) - 0.5) / values.size * bins).astype(np.int64)
+    return placed
+
+
+def binned_means(grid: Array, placed: NDArray[np.int64], weights: Array, *, bins: int = BINS) -> Array:
+    """Means by bin: one row a resample, one column a bin; NaN where a bin is empty."""
+    return np.stack([means(np.where(placed == i, grid, np.nan), weights) for i in range(bins)], axis=1)
+
+
+def spearman(left: Array, right: Array) -> float:
+    """Rank correlation; NaN where a side is constant or a value is missing."""
+    if np.isnan(left).any() or np.isnan(right).any():
+        return float("nan")
+    a, b = ranks(left), ranks(right)
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale else float("nan")
+
+
+def rank_correlations(binned: Array) -> Array:
+    """Rank correlation between the bins' order and their means, in each resample."""
+    order = np.arange(binned.shape[1], dtype=np.float64)
+    return np.array([spearman(order, row) for row in binned])
+
+
+def slopes(x: Array, y: Array, weights: Array, strata: NDArray[np.int64] | None = None) -> Array:
+    """Least-squares slope of *y* on *x*; with *strata*, each stratum keeps its own intercept."""
+    present = ~(np.isnan(x) | np.isnan(y))
+    rows, _ = np.nonzero(present)
+    xs, ys = x[present], y[present]
+    groups = np.zeros(xs.size, dtype=np.int64) if strata is None else strata[present]
+    weight = weights[:, rows]
+    products, squares = np.zeros(weights.shape[0]), np.zeros(weights.shape[0])
+    for group in np.unique(groups):
+        inside = groups == group
+        w, a, b = weight[:, inside], xs[inside], ys[inside]
+        total = w.sum(axis=1)
+        a_mean, b_mean = ratios(w @ a, total), ratios(w @ b, total)
+        products += np.nan_to_num(w @ (a * b) - total * a_mean * b_mean)
+        squares += np.nan_to_num(w @ (a * a) - total * a_mean * a_mean)
+    squares[squares < 1e-9] = 0.0
+    return ratios(products, squares)
+
+
+def sign(figure: Estimate) -> Literal["+", "−", "0", "?"]:
+    """Read the sign of a figure: + or − where its interval excludes 0, 0 where it does not, ? where unmeasured."""
+    if figure.value is None or figure.low is None or figure.high is None:
+        return "?"
+    return "+" if figure.low > 0 else "−" if figure.high < 0 else "0"
