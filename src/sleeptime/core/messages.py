@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from sleeptime.core.usage import Usage
 
+UNREADABLE = "__unreadable__"
+
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "unknown"]
 
@@ -31,7 +33,10 @@ class Tool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """A call a model made. `arguments` is parsed JSON, not yet checked."""
+    """A call a model made. `arguments` is parsed JSON, not yet checked.
+
+    Arguments that are not a JSON object are kept as they came, under the key UNREADABLE.
+    """
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])  # Any: what the model wrote
@@ -58,11 +63,12 @@ class LogProb:
     """Natural-log probability of a text given what stands before it.
 
     `total` is the sum over `tokens` tokens; `mean` divides by their number, so
-    that length does not pass for surprise.
+    that length does not pass for surprise. `usage` is what measuring it took.
     """
 
     total: float
     tokens: int
+    usage: Usage = Usage()
 
     @property
     def mean(self) -> float:

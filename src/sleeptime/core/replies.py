@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sleeptime.core.context import Context
-from sleeptime.core.messages import Completion, Tool
+from sleeptime.core.messages import UNREADABLE, Completion, Tool
 from sleeptime.core.notes import NOTE_KINDS, Note, NoteKind, Operation, Revision
 
 RETHINK_MEMORY = Tool(
@@ -99,6 +99,7 @@ def rethinking(completion: Completion, notes: Sequence[Note]) -> Revision:
     """Read the paper's two tools from *completion*; the last rewrite wins."""
     operations: tuple[Operation, ...] = ()
     is_done = False
+    _check_arguments(completion)
     for call in completion.tool_calls:
         if call.name == RETHINK_MEMORY.name:
             operations = (_memory(_string(call.arguments, "new_memory"), notes),)
@@ -134,6 +135,7 @@ def revising(completion: Completion) -> Revision:
     """Read one `revise_notes` call, or several in order."""
     operations: list[Operation] = []
     is_done = False
+    _check_arguments(completion)
     for call in completion.tool_calls:
         if call.name != REVISE_NOTES.name:
             raise UnreadableReplyError(f"there is no tool {call.name!r}")
@@ -226,6 +228,11 @@ def _noted(verb: str, item: Mapping[str, Any]) -> Operation:
         question=question,
         cites=tuple(_strings(item, "evidence")),
     )
+
+
+def _check_arguments(completion: Completion) -> None:
+    if any(UNREADABLE in call.arguments for call in completion.tool_calls):
+        raise UnreadableReplyError("the arguments of a tool call are not a JSON object")
 
 
 def _string(arguments: Mapping[str, Any], key: str) -> str:
