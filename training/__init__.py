@@ -1,0 +1,1 @@
+"""The recipe of the tiny model. Not part of the installed package."""

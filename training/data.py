@@ -1,0 +1,336 @@
+"""Write what the tiny model learns from: contexts with every branch that can follow.
+
+A *tree* holds a context once and below it sleeps, queries at each level, notes with
+more queries, partial notes with a later round of sleep. Each branch sees its ancestors
+and itself alone and its positions start where its parent ends, so that it is exactly
+what inference shows.
+
+One skill serves thinking, notes and checks. To *resolve* a quantity is to quote
+formulas backwards until a value is known, then to state values forwards.
+
+This file knows nothing about torch.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from random import Random
+
+from sleeptime.evals import chains
+from sleeptime.evals.chains import ChainQuery, Quantity, Sample
+from training import tokenizer
+
+FORMULA_LIMITS = {0: 0, 1: 1, 2: 2, 3: 4}
+"""Formulas a reply may quote at each level; level 4 has no limit."""
+
+WEIGHT = {"looked_up": 3.0, "fixed": 0.3, "guess": 0.2, "choice": 0.5, "question": 0.4}
+_FIXED = frozenset(
+    tokenizer.encode(" hours. o'clock.")
+    + [token for pieces in ("\ndone", "\nplus=", "\nminus=") for token in tokenizer.encode(pieces)]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A line of a reply; a guess has a value nobody can know, a choice a name nobody can."""
+
+    text: str
+    guess: bool = False
+    choice: bool = False
+
+
+@dataclass(slots=True)
+class Node:
+    """A run of tokens below `parent` (an index, or -1), with a loss weight each.
+
+    `kind` names what the reply shows, for the figures printed in training.
+    """
+
+    tokens: list[int]
+    weights: list[float]
+    parent: int
+    kind: str = ""
+
+
+@dataclass(slots=True)
+class Tree:
+    """Nodes, parents before children."""
+
+    nodes: list[Node] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Count tokens."""
+        return sum(len(node.tokens) for node in self.nodes)
+
+    def add(self, parent: int, tokens: Sequence[int], weight: float = 0.0) -> int:
+        """Append a run without a reply; return its index."""
+        self.nodes.append(Node(list(tokens), [weight] * len(tokens), parent))
+        return len(self.nodes) - 1
+
+    def reply(self, parent: int, lines: Iterable[Line], kind: str, scale: float = 1.0) -> None:
+        """Append a whole reply, its opening and its end included."""
+        tokens, weights = [tokenizer.ASSISTANT_ID], [0.0]
+        for line in lines:
+            ids, line_weights = _weighed(line)
+            tokens += ids
+            weights += line_weights
+        tokens.append(tokenizer.END_ID)
+        weights.append(1.0)
+        self.nodes.append(Node(tokens, [w * scale for w in weights], parent, kind))
+
+
+@lru_cache(maxsize=200_000)
+def _weighed(line: Line) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    ids = encode_line(line.text)
+    weights = [WEIGHT["fixed"] if token in _FIXED else WEIGHT["looked_up"] for token in ids]
+    if line.choice:
+        weights[0] = WEIGHT["choice"]
+    if line.guess:
+        weights[1] = WEIGHT["guess"]
+    return ids, tuple(weights)
+
+
+@lru_cache(maxsize=200_000)
+def encode_line(text: str) -> tuple[int, ...]:
+    """Cut one line, its newline in front."""
+    return tuple(tokenizer.encode("\n" + text))
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Writes replies about one sample, line by line."""
+
+    sample: Sample
+    by_name: dict[str, Quantity]
+    stated: frozenset[str]
+
+    @classmethod
+    def of(cls, sample: Sample) -> "Writer":
+        """Prepare the look-ups."""
+        by_name = {quantity.name: quantity for quantity in sample.quantities}
+        stated = frozenset(q.name for q in sample.quantities if q.source is None)
+        return cls(sample, by_name, stated)
+
+    def value(self, name: str, *, guess: bool = False) -> Line:
+        """State the value of *name*."""
+        words = chains.FAMILIES[self.sample.family]
+        return Line(text=words.state(name, self.by_name[name].value), guess=guess)
+
+    def formula(self, name: str, *, choice: bool = False) -> Line:
+        """Quote the formula of *name*."""
+        words, quantity = chains.FAMILIES[self.sample.family], self.by_name[name]
+        assert quantity.source is not None
+        return Line(text=words.formula(name, quantity.source, quantity.step), choice=choice)
+
+    def resolve(
+        self, name: str, known: set[str], limit: int, *, check: bool = False
+    ) -> tuple[list[Line], int]:
+        """Quote back to a known value, then state values forwards, and learn them in *known*.
+
+        Returns the lines and the number of formulas quoted. When *limit* formulas do not
+        reach a known value, the lines stop after the last quotation and *known* stays as
+        it was. With *check*, the first formula is quoted even if its value is known.
+        """
+        lines: list[Line] = []
+        path: list[str] = []
+        while name not in known or (check and not path and name not in self.stated):
+            if len(path) == limit:
+                return lines, len(path)
+            lines.append(self.formula(name))
+            path.append(name)
+            source = self.by_name[name].source
+            assert source is not None
+            name = source
+        for reached in [name, *reversed(path)]:
+            lines.append(self.value(reached))
+            known.add(reached)
+        return lines, len(path)
+
+    def answer(self, query: ChainQuery, level: int, notes: set[str]) -> tuple[list[Line], str]:
+        """Write the reply to *query* at *level*, and say what it shows.
+
+        Level 4 trusts the context alone; lower levels trust the notes too.
+        """
+        known = set(self.stated) if level == 4 else {*self.stated, *notes}
+        limit = 99 if level == 4 else FORMULA_LIMITS[level]
+        with_notes = "notes" if notes else "context"
+        if query.kind == "value":
+            (name,) = query.names
+            covered = name in known
+            if level == 0:
+                shows = "read" if covered else f"guess{min(query.depth, 3)}"
+                return [self.value(name, guess=not covered and query.depth > 1)], f"{shows}0"
+            check = level < 4 and bool(notes)
+            lines, _ = self.resolve(name, known, limit, check=check)
+            if name not in known:
+                return [*lines, self.value(name, guess=True)], "cut"
+            kind = "chain" if level == 4 else "check" if covered and check else "short"
+            return lines, f"{kind}_{with_notes}"
+        line = f"{'plus' if query.kind == 'sum' else 'minus'}= {query.answer}"
+        if level == 0:
+            covered = known.issuperset(query.names)
+            return [Line(text=line, guess=not covered)], "pair_read0" if covered else "pair_guess0"
+        lines = []
+        for name in query.names:
+            more, quoted = self.resolve(name, known, limit)
+            lines += more
+            limit -= quoted
+            if name not in known:
+                return [*lines, Line(text=line, guess=True)], "cut"
+        return [*lines, Line(text=line)], f"pair_{with_notes}"
+
+    def sleep(self, rng: Random, notes: set[str]) -> tuple[list[Line], list[Line]]:
+        """Resolve the watched, then the rest in sampled order; return the reply and new notes."""
+        known = {*self.stated, *notes}
+        sources = {quantity.source for quantity in self.sample.quantities}
+        ends = [name for name in self.by_name if name not in sources]
+        rng.shuffle(ends)
+        lines: list[Line] = []
+        written: list[Line] = []
+        for name in [*self.sample.watched, *ends]:
+            if name in known:
+                continue
+            before = set(known)
+            more, _ = self.resolve(name, known, 99)
+            if name not in self.sample.watched:
+                more[0] = self.formula(name, choice=True)
+            lines += more
+            news = {self.value(new).text: self.value(new) for new in known - before}
+            written += [line for line in more if line.text in news]
+        return [*lines, Line(text="done")], written
+
+
+def note_tokens(lines: Iterable[Line], header: str = "\nnotes:") -> list[int]:
+    """Cut a block of notes."""
+    ids = tokenizer.encode(header)
+    for line in lines:
+        ids += encode_line(line.text)
+    return ids
+
+
+def question_tokens(query: ChainQuery) -> tuple[int, ...]:
+    """Cut a question."""
+    return encode_line(query.question)
+
+
+def level_tokens(level: int) -> list[int]:
+    """Cut the verbosity mark."""
+    return tokenizer.encode(f" /{level}")
+
+
+def name_of(line: Line) -> str:
+    """Give the name that a value line speaks of."""
+    return line.text.split("=")[0].split(" ")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a stage of training draws. `pairs` is the share of two-quantity queries."""
+
+    sizes: tuple[int, ...]
+    pairs: float = 0.0
+    families: tuple[str, ...] = ("sheets",)
+    length: int = 576
+
+
+def draw_tree(rng: Random, plan: Plan) -> Tree:
+    """Draw a context and as many branches as `plan.length` tokens hold."""
+    family = rng.choice(plan.families)
+    sample = chains.draw_one(rng, family=family, held_out=False, queries=0, sizes=plan.sizes)
+    everything = chains.all_queries(family, sample.quantities, sample.watched)
+    values = [query for query in everything if query.kind == "value"]
+    pairs = [query for query in everything if query.kind != "value"]
+    if plan.pairs == 0:
+        everything = values
+    writer = Writer.of(sample)
+    tree = Tree()
+    root = tree.add(-1, [tokenizer.USER_ID, *tokenizer.encode(sample.text)])
+
+    def some(count: int) -> list[ChainQuery]:
+        return [
+            rng.choice(pairs) if rng.random() < plan.pairs else rng.choice(values)
+            for _ in range(count)
+        ]
+
+    def ask(
+        parent: int, query: ChainQuery, levels: Sequence[int], notes: set[str], scale: float
+    ) -> None:
+        asked = tree.add(parent, question_tokens(query), scale)
+        for level in levels:
+            marked = tree.add(asked, level_tokens(level))
+            tree.reply(marked, *writer.answer(query, level, notes))
+
+    reply, written = writer.sleep(rng, set())
+    tree.reply(tree.add(root, tokenizer.encode("\nsleep")), reply, "sleep")
+    noted = tree.add(root, note_tokens(written))
+    full = {name_of(line) for line in written}
+
+    jobs: list[tuple[int, ChainQuery, list[int], set[str], float]] = []
+    part_size = rng.randint(1, len(written)) if written else 0
+    if part_size and rng.random() < 0.6:
+        part = written[:part_size]
+        partly = tree.add(root, note_tokens(part))
+        names = {name_of(line) for line in part}
+        again, _ = writer.sleep(rng, names)
+        tree.reply(tree.add(partly, tokenizer.encode("\nsleep")), again, "sleep_again")
+        jobs += [(partly, query, [rng.choice((0, 0, 1, 2, 3, 4))], names, 0.0) for query in some(3)]
+    if written and rng.random() < 0.15:
+        wrong = tree.add(root, note_tokens(_corrupted(rng, sample, written)))
+        jobs += [(wrong, query, [4], full, 0.0) for query in some(1)]
+    while tree.size < plan.length - 90:
+        asked_for = rng.choices(everything, [q.asking_probability for q in everything], k=3)
+        for query in asked_for:
+            levels = [4, *rng.sample(range(4), rng.choice((0, 1)))]
+            jobs.append((root, query, levels, set(), WEIGHT["question"]))
+        for query in some(2):
+            levels = [4, *rng.sample(range(4), rng.choice((0, 1)))]
+            jobs.append((root, query, levels, set(), 0.0))
+        for query in some(6):
+            levels = [0, *rng.sample(range(1, 5), 1 if rng.random() < 0.4 else 0)]
+            jobs.append((noted, query, levels, full, 0.0))
+        rng.shuffle(jobs)
+        while jobs and tree.size < plan.length - 90:
+            ask(*jobs.pop())
+    while tree.size > plan.length:
+        tree.nodes.pop()
+    return tree
+
+
+def draw_drill(rng: Random, plan: Plan) -> Tree:
+    """Draw notes alone, with any values, and direct questions about them."""
+    family = rng.choice(plan.families)
+    words = chains.FAMILIES[family]
+    while True:
+        names = rng.sample(words.names, rng.choice(plan.sizes))
+        if chains.belongs(sorted(names), held_out=False):
+            break
+    quantities = tuple(
+        Quantity(name=name, value=rng.randint(1, chains.FACE), depth=0) for name in names
+    )
+    sample = Sample(text="", family=family, queries=(), quantities=quantities, watched=())
+    writer = Writer.of(sample)
+    everything = chains.all_queries(family, quantities, ())
+    values = [query for query in everything if query.kind == "value"]
+    pairs = [query for query in everything if query.kind != "value"]
+    tree = Tree()
+    root = tree.add(
+        -1, [tokenizer.USER_ID, *note_tokens(map(writer.value, names), header="notes:")]
+    )
+    while tree.size < plan.length - 20:
+        query = rng.choice(pairs) if rng.random() < plan.pairs else rng.choice(values)
+        asked = tree.add(root, question_tokens(query))
+        marked = tree.add(asked, level_tokens(rng.randrange(tokenizer.LEVELS)))
+        lines, _ = writer.answer(query, 0, set())
+        tree.reply(marked, lines, "drill" if query.kind == "value" else "pair_drill")
+    return tree
+
+
+def _corrupted(rng: Random, sample: Sample, written: Sequence[Line]) -> list[Line]:
+    """Make one or two notes wrong."""
+    words = chains.FAMILIES[sample.family]
+    notes = list(written)
+    for index in rng.sample(range(len(notes)), min(len(notes), rng.choice((1, 2)))):
+        wrong = rng.randint(1, chains.FACE)
+        notes[index] = Line(text=words.state(name_of(notes[index]), wrong))
+    return notes

@@ -1,0 +1,173 @@
+"""The tiny model: a small Llama whose first layer starts out looking back.
+
+Exactly the graph that llama.cpp calls `llama`: RMSNorm, rotary positions on
+neighbouring pairs, SwiGLU, an untied head, biases on q and k.
+
+To look something up, a transformer first has to know which token stands just before
+another, then to match it. Small ones learn that late. So the start is prepared:
+heads of layer 0 have biases whose rotary score peaks one, two and three tokens back;
+heads of layer 1 compare a token with what those heads wrote, and copy; the tokens of one
+name share a direction. All are starting points alone: training may move them.
+
+Only the first pairs of a head turn with position (`rope_freqs` in the exported file says
+so); the others match content at any distance.
+
+This file knows nothing about data or files.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training import tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Sizes. `look_backs` lists the offsets of the first heads of layer 0."""
+
+    width: int = 128
+    layers: int = 5
+    heads: int = 4
+    feed_forward: int = 320
+    vocabulary: int = tokenizer.VOCABULARY_SIZE
+    turning: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125)
+    window: int = 2048
+    epsilon: float = 1e-5
+    look_backs: tuple[int, ...] = (1, 2, 3)
+    look_back_gap: float = 5.0
+    look_up_gap: float = 4.5
+
+    @property
+    def head_width(self) -> int:
+        """Width of one attention head."""
+        return self.width // self.heads
+
+
+class Block(nn.Module):
+    """Attention and a gated feed-forward, each behind a norm."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.attention_norm = nn.RMSNorm(shape.width, eps=shape.epsilon)
+        self.q = nn.Linear(shape.width, shape.width)
+        self.k = nn.Linear(shape.width, shape.width)
+        self.v = nn.Linear(shape.width, shape.width, bias=False)
+        self.output = nn.Linear(shape.width, shape.width, bias=False)
+        self.feed_forward_norm = nn.RMSNorm(shape.width, eps=shape.epsilon)
+        self.gate = nn.Linear(shape.width, shape.feed_forward, bias=False)
+        self.up = nn.Linear(shape.width, shape.feed_forward, bias=False)
+        self.down = nn.Linear(shape.feed_forward, shape.width, bias=False)
+
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+        """Add what attention and feed-forward see to the stream."""
+        batch, length, width = x.shape
+        h = self.attention_norm(x)
+        q, k, v = (
+            layer(h).view(batch, length, self.heads, -1).transpose(1, 2)
+            for layer in (self.q, self.k, self.v)
+        )
+        q, k = rotate(q, rotation), rotate(k, rotation)
+        seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype))
+        x = x + self.output(seen.transpose(1, 2).reshape(batch, length, width))
+        h = self.feed_forward_norm(x)
+        return x + self.down(functional.silu(self.gate(h)) * self.up(h))
+
+
+class TinyModel(nn.Module):
+    """Tokens, positions and an additive mask in; the stream before the head out."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.vocabulary, shape.width)
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.norm = nn.RMSNorm(shape.width, eps=shape.epsilon)
+        self.head = nn.Linear(shape.width, shape.vocabulary, bias=False)
+        angles = torch.arange(shape.window)[:, None] * frequencies(shape)[None, :]
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+        self.initialise()
+
+    def forward(self, tokens: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        """Run the blocks; apply `head` to the positions wanted."""
+        x = self.embedding(tokens)
+        rotation = (self.cos[positions][:, None], self.sin[positions][:, None])
+        for block in self.blocks:
+            x = block(x, rotation, mask)
+        return self.norm(x)
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Start healthy: scaled weights, names that resemble themselves, heads that look back."""
+        shape = self.shape
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for block in self.blocks:
+            block.output.weight.mul_((2 * shape.layers) ** -0.5)
+            block.down.weight.mul_((2 * shape.layers) ** -0.5)
+        nn.init.normal_(self.embedding.weight, std=0.7)
+        for group in tokenizer.name_groups():
+            shared = torch.randn(shape.width) * 0.7
+            self.embedding.weight[group] = 0.6 * self.embedding.weight[group] + 0.8 * shared
+        self.head.weight.copy_(self.embedding.weight * 0.7 * shape.width**-0.5 / 0.49)
+        self._look_back()
+        self._look_up()
+
+    def _look_back(self) -> None:
+        """Make the first heads of layer 0 see the token a fixed number of places back."""
+        shape, first, size = self.shape, self.blocks[0], self.shape.head_width
+        turning = torch.tensor(shape.turning)
+        amplitude = math.sqrt(shape.look_back_gap * math.sqrt(size) / (1 - turning.cos()).sum())
+        for head, offset in enumerate(shape.look_backs):
+            rows = slice(head * size, (head + 1) * size)
+            first.q.weight[rows] *= 0.05
+            first.k.weight[rows] *= 0.05
+            first.output.weight[:, rows] = torch.randn(shape.width, size) * shape.width**-0.5
+            for pair, frequency in enumerate(shape.turning):
+                at = head * size + 2 * pair
+                first.q.bias[at] = amplitude * math.cos(offset * frequency)
+                first.q.bias[at + 1] = -amplitude * math.sin(offset * frequency)
+                first.k.bias[at] = amplitude
+
+    def _look_up(self) -> None:
+        """Make heads of layer 1 find the token that follows this token's name, and copy it.
+
+        The last head goes the other way: from the name one back to where it stands.
+        """
+        shape, size = self.shape, self.shape.head_width
+        first, second = self.blocks[0], self.blocks[1]
+        still = size - 2 * len(shape.turning)
+        scale = math.sqrt(shape.look_up_gap * math.sqrt(size) / still)
+        for head in range(min(shape.heads, len(shape.look_backs) + 1)):
+            back = head % len(shape.look_backs)
+            there = slice(back * size, (back + 1) * size)
+            own, written = first.v.weight[there], first.output.weight[:, there].T
+            some = torch.linalg.qr(torch.randn(size, size))[0][:still] * scale
+            rows = slice((head + 1) * size - still, (head + 1) * size)
+            forwards = head < len(shape.look_backs)
+            second.q.weight[rows] = some @ (own * 1.5 if forwards else written)
+            second.k.weight[rows] = some @ (written if forwards else own * 1.5)
+            rows = slice(head * size, (head + 1) * size)
+            second.output.weight[:, rows] = second.v.weight[rows].T * 0.7
+
+
+def frequencies(shape: Shape) -> Tensor:
+    """Rotary frequency of each pair of a head."""
+    still = shape.head_width // 2 - len(shape.turning)
+    return torch.tensor([*shape.turning, *[0.0] * still])
+
+
+def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn neighbouring pairs by their position's angle."""
+    cos, sin = rotation
+    even, odd = x[..., 0::2].float(), x[..., 1::2].float()
+    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    return turned.flatten(-2).to(x.dtype)

@@ -1,0 +1,235 @@
+"""Train the tiny model from a seed: `python -m training.train`.
+
+Small batches and many steps; a curriculum by step number; a learning rate that warms
+up, stays, and falls to nothing; the average of the last weights is what ships.
+
+This file knows nothing about GGUF (export.py) or llama.cpp (gates.py).
+"""
+
+import argparse
+import json
+import math
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training import data, pack
+from training.model import Shape, TinyModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A stretch of training on one plan; `drill` is the share of trees that are drills."""
+
+    steps: int
+    plan: data.Plan
+    drill: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything that decides the weights, with the seed."""
+
+    stages: tuple[Stage, ...]
+    trees: int = 4
+    peak: float = 2e-3
+    warm_up: int = 100
+    cool_down: float = 0.3
+    weight_decay: float = 0.02
+    seed: int = 20504
+
+    @property
+    def steps(self) -> int:
+        """Count optimiser steps."""
+        return sum(stage.steps for stage in self.stages)
+
+    def rate(self, step: int) -> float:
+        """Give the learning rate of *step*."""
+        cooling = int(self.steps * self.cool_down)
+        down = min(1.0, (self.steps - step) / max(1, cooling))
+        return self.peak * min(1.0, (step + 1) / self.warm_up) * down
+
+    def stage(self, step: int) -> Stage:
+        """Find the stage that *step* belongs to."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage
+            step -= stage.steps
+        return self.stages[-1]
+
+
+def small(low: int, high: int) -> tuple[int, ...]:
+    """List the sizes from *low* to *high*."""
+    return tuple(range(low, high + 1))
+
+
+RECIPE = Recipe(
+    stages=(
+        Stage(steps=600, plan=data.Plan(sizes=small(2, 4)), drill=0.2),
+        Stage(steps=1000, plan=data.Plan(sizes=small(3, 7)), drill=0.1),
+        Stage(steps=20000, plan=data.Plan(sizes=small(4, 12), pairs=0.15), drill=0.05),
+    )
+)
+
+
+def draw_batch(rng: Random, stage: Stage, trees: int) -> pack.Batch:
+    """Draw the trees of one step."""
+    return pack.pack(
+        [
+            (data.draw_drill if rng.random() < stage.drill else data.draw_tree)(rng, stage.plan)
+            for _ in range(trees)
+        ],
+        multiple=stage.plan.length,
+    )
+
+
+def predict(net: torch.nn.Module, head: torch.nn.Module, batch: pack.Batch) -> Tensor:
+    """Give the logits at every place that has a target."""
+    with torch.autocast("cpu", torch.bfloat16):
+        stream = net(
+            torch.from_numpy(batch.tokens),
+            torch.from_numpy(batch.positions),
+            torch.from_numpy(batch.mask),
+        )
+        logits = head(stream.flatten(0, 1)[torch.from_numpy(batch.sources)])
+    return logits.float()
+
+
+def tally(batch: pack.Batch, logits: Tensor, into: dict[str, list[float]]) -> None:
+    """Record, by kind of reply, whether everything that can be known was predicted."""
+    right = logits.argmax(-1).numpy() == batch.targets
+    ignored = batch.weights < data.WEIGHT["fixed"] * 0.99
+    ignored |= np.isclose(batch.weights, data.WEIGHT["choice"])
+    for kind, start, end in batch.replies:
+        into[kind].append(float((right | ignored)[start:end].all()))
+        if kind.startswith("sleep"):
+            into[f"{kind}_tokens"].append(float((right | ignored)[start:end].mean()))
+        if kind.startswith("guess"):
+            into[kind][-1] = float(right[start:end].all())
+
+
+@torch.no_grad()
+def evaluate(net: TinyModel, plan: data.Plan, *, seed: int, batches: int = 12) -> dict[str, float]:
+    """Measure teacher-forced exactness by kind of reply on fresh training-side draws."""
+    rng = Random(f"validation:{seed}")
+    results: dict[str, list[float]] = defaultdict(list)
+    for _ in range(batches):
+        batch = draw_batch(rng, Stage(steps=0, plan=plan, drill=0.1), 4)
+        tally(batch, predict(net, net.head, batch), results)
+    return {kind: round(sum(v) / len(v), 3) for kind, v in sorted(results.items())}
+
+
+def save(path: Path, net: TinyModel, **facts: object) -> None:
+    """Write weights and facts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save({"shape": asdict(net.shape), "weights": net.state_dict(), **facts}, partial)
+    partial.replace(path)
+
+
+def load(path: Path) -> tuple[TinyModel, dict[str, object]]:
+    """Read weights back."""
+    stored = torch.load(path, weights_only=True)
+    net = TinyModel(Shape(**stored.pop("shape")))
+    net.load_state_dict(stored.pop("weights"))
+    return net, stored
+
+
+def train(
+    recipe: Recipe,
+    shape: Shape,
+    out: Path,
+    *,
+    compiled: bool,
+    log_every: int,
+    evaluate_every: int,
+    stop_after: int | None = None,
+) -> None:
+    """Run *recipe*, writing a log line now and then and a checkpoint at each evaluation."""
+    torch.manual_seed(recipe.seed)
+    rng = Random(recipe.seed)
+    net = TinyModel(shape)
+    average = TinyModel(shape)
+    average.load_state_dict(net.state_dict())
+    wide = [p for p in net.parameters() if p.ndim > 1]
+    narrow = [p for p in net.parameters() if p.ndim == 1]
+    optimiser = torch.optim.AdamW(
+        [{"params": wide, "weight_decay": recipe.weight_decay}, {"params": narrow, "weight_decay": 0}],
+        lr=recipe.peak,
+        betas=(0.9, 0.98),
+        fused=True,
+    )
+    forward = torch.compile(net) if compiled else net
+    began, tokens = time.monotonic(), 0
+    results: dict[str, list[float]] = defaultdict(list)
+    losses: list[float] = []
+    for step in range(min(recipe.steps, stop_after or recipe.steps)):
+        stage = recipe.stage(step)
+        batch = draw_batch(rng, stage, recipe.trees)
+        tokens += int((batch.positions > 0).sum()) + recipe.trees
+        logits = predict(forward, net.head, batch)
+        weights = torch.from_numpy(batch.weights)
+        loss = functional.cross_entropy(logits, torch.from_numpy(batch.targets), reduction="none")
+        loss = (loss * weights).sum() / weights.sum()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate(step)
+        optimiser.step()
+        decay = min(0.998, 1 - 10 / (step + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - decay)
+        losses.append(loss.item())
+        tally(batch, logits.detach(), results)
+        done = step + 1
+        if done % log_every == 0 or done == recipe.steps:
+            shown = {k: round(sum(v) / len(v), 2) for k, v in sorted(results.items())}
+            seconds = time.monotonic() - began
+            print(
+                f"step {done} {seconds:.0f}s {tokens / 1e6:.2f}M loss {np.mean(losses):.3f} "
+                f"rate {recipe.rate(step):.1e} {json.dumps(shown)}".replace('"', ""),
+                flush=True,
+            )
+            results.clear()
+            losses.clear()
+            if not math.isfinite(loss.item()):
+                raise FloatingPointError(f"The loss is {loss.item()} at step {done}.")
+        if done % evaluate_every == 0 or done == recipe.steps:
+            measured = evaluate(average, recipe.stages[-1].plan, seed=recipe.seed)
+            print(f"average at {done}: {json.dumps(measured)}".replace('"', ""), flush=True)
+            save(out, average, step=done, tokens=tokens, seed=recipe.seed)
+
+
+def main() -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("training/runs/tiny.pt"))
+    parser.add_argument("--seed", type=int, default=RECIPE.seed)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--log-every", type=int, default=200)
+    parser.add_argument("--evaluate-every", type=int, default=1000)
+    parser.add_argument("--stop-after", type=int, default=None)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    train(
+        Recipe(stages=RECIPE.stages, seed=arguments.seed),
+        Shape(),
+        arguments.out,
+        compiled=not arguments.no_compile,
+        log_every=arguments.log_every,
+        evaluate_every=arguments.evaluate_every,
+        stop_after=arguments.stop_after,
+    )
+
+
+if __name__ == "__main__":
+    main()
