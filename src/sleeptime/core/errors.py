@@ -7,7 +7,7 @@
     │   ├── ContextTooLongError        told before any token is spent
     │   └── PromptError · PriceCardError · BudgetError
     ├── ModelError                     a model could not be reached or understood
-    │   ├── UnknownModelError · MissingKeyError · NotSupportedError
+    │   ├── ModelNotChosenError · UnknownModelError · MissingKeyError · NotSupportedError
     │   ├── AuthenticationError · EndpointUnreachableError
     │   ├── RateLimitedError · UpstreamError    worth another attempt (`retryable`)
     │   └── RequestRejectedError · MalformedReplyError
@@ -117,6 +117,16 @@ class ModelError(SleeptimeError):
     retry_after_s: float | None = None
 
 
+class ModelNotChosenError(ModelError):
+    """No model was named."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No model was chosen. Give --model provider:model or set SLEEPTIME_MODEL: openai:gpt-5-mini, anthropic:…, "
+            "URL#model (http://127.0.0.1:8000/v1#name), gguf:/path/file.gguf, or tiny (which knows only the demo)."
+        )
+
+
 class UnknownModelError(ModelError):
     """The model's name leads nowhere."""
 
@@ -137,7 +147,7 @@ class MissingKeyError(ModelError):
 
 
 class NotSupportedError(ModelError):
-    """This model cannot do what was asked of it."""
+    """The model cannot do what was asked of it."""
 
     def __init__(self, model: str, ability: str, instead: str = "") -> None:
         super().__init__(f"{model} cannot give {ability}." + (f" {instead}" if instead else ""))

@@ -11,7 +11,7 @@ not measured is None, never 0. This file does not know where rows are kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -121,7 +121,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """All accounts, and their sum."""
+    """All accounts, and their sum; what was saved is summed over the accounts, each against its own baseline."""
 
     accounts: tuple[Account, ...]
     total: Account
@@ -143,7 +143,14 @@ def ledger(totals: Sequence[Totals], names: dict[str, str], *, test_price: float
     loose = [row for row in totals if row.context_id is None]
     if loose:
         accounts.append(_account(None, "(no context)", loose, everyone, test_price))
-    return Ledger(accounts=tuple(accounts), total=_account(None, "total", totals, everyone, test_price))
+    total = _account(None, "total", totals, everyone, test_price)
+    active = [account for account in accounts if account.assisted or account.sleep.output_tokens]
+    total = replace(
+        total,
+        saved_tokens=sum_costs([account.saved_tokens for account in active]) if active else None,
+        saved_usd=sum_costs([account.saved_usd for account in active]) if active else None,
+    )
+    return Ledger(accounts=tuple(accounts), total=total)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

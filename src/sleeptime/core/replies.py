@@ -87,7 +87,8 @@ _FENCED_NOTES = re.compile(r"<notes>(.*?)(?:</notes>|\Z)", re.DOTALL)
 _FENCED_MEMORY = re.compile(r"<memory>(.*?)(</memory>|\Z)", re.DOTALL)
 _RETIRE = re.compile(r"-\s*\[?(n\d+)\]?\s*")
 _REPLACE = re.compile(r"~\s*\[?(n\d+)\]?\s*[:.]?\s*(.+)")
-_LISTED = re.compile(r"\[n\d+\]\s*(?:inference|plan|anticipated)\s*:\s*(.+)")
+_LISTED = re.compile(r"\[n\d+\]\s*(inference|plan|anticipated)\s*:\s*(.+)")
+_MARKS = {"inference": "", "anticipated": "? ", "plan": "! "}
 _BULLET = re.compile(r"(?:[-*•]|\d+[.)])\s+")
 
 
@@ -192,7 +193,7 @@ def _plain_operation(line: str, cites: tuple[str, ...]) -> Operation:
     if match := _REPLACE.fullmatch(line):
         verb, identity, line = "replace", match[1], match[2]
     elif match := _LISTED.fullmatch(line):
-        line = match[1]
+        line = _MARKS[match[1]] + match[2]
     kind: NoteKind = "inference"
     question = None
     if line.startswith("?"):

@@ -1,0 +1,583 @@
+"""The command line: parse, call the engine, print.
+
+Answers go to stdout, everything else to stderr. Exit 0 done, 1 failed, 2 usage.
+Heavy modules are imported inside commands, so that `sleeptime --help` is quick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from sleeptime.core.budget import Budget, Level
+from sleeptime.core.errors import InputError, SleeptimeError
+from sleeptime.core.plan import MAX_CHARACTERS, STRATEGIES, Plan
+from sleeptime.core.query import SEES
+
+if TYPE_CHECKING:  # the engine brings the database and model libraries, which --help does not need
+    from sleeptime.core.ledger import Account, BreakEven
+    from sleeptime.core.notes import Draft, LearnedContext
+    from sleeptime.engine import Engine
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="sleeptime",
+    help="Think about contexts before their queries come, and answer with a fraction of the test-time tokens.\n\n"
+    "Try it offline: [bold]sleeptime demo[/bold]. With your own text and model:\n\n"
+    "  sleeptime add report.txt\n\n"
+    "  sleeptime sleep report --model openai:gpt-5-mini\n\n"
+    '  sleeptime ask report "Which region grew most?" --model openai:gpt-5-mini\n\n'
+    "  sleeptime ledger\n\n"
+    "Data lives in $SLEEPTIME_HOME, or the database that $SLEEPTIME_DATABASE names. $SLEEPTIME_MODEL is the model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+stdout = Console(soft_wrap=True)
+stderr = Console(stderr=True)
+
+Name = Annotated[str, typer.Argument(help="Name or id of a context.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", help="provider:model, URL#model, gguf:/path/file.gguf, or tiny.", envvar="SLEEPTIME_MODEL"
+    ),
+]
+Database = Annotated[
+    str | None,
+    typer.Option("--database", help="Path or URL of the database.", envvar="SLEEPTIME_DATABASE", show_default=False),
+]
+
+
+def main() -> None:
+    """Run the command line. Errors meant for the user are one line on stderr."""
+    try:
+        app()
+    except SleeptimeError as error:
+        stderr.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        stderr.print("Interrupted. Finished rounds are kept; the same command goes on from there.")
+        sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Sleep-time compute for language models."""
+    if version:
+        from importlib.metadata import version as installed  # noqa: PLC0415  # only --version needs it
+
+        typer.echo(installed("sleeptime"))
+        raise typer.Exit
+
+
+@app.command()
+def add(
+    path: Annotated[str, typer.Argument(help="A file, a folder, a conversation (.jsonl), or - for standard input.")],
+    name: Annotated[str | None, typer.Option(help="Name to call it by; else the file's.", show_default=False)] = None,
+    database: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Keep a text as a context, and print its id.
+
+    For example:
+
+      sleeptime add report.txt
+
+      git log -n 50 | sleeptime add - --name history
+    """
+    from sleeptime import sources  # noqa: PLC0415  # keeps --help quick
+
+    async def work(engine: Engine) -> None:
+        source = sources.read(path)
+        context = await engine.add(source.text, name=name or source.name, source=source.origin)
+        if as_json:
+            _print_json({"id": context.id, "name": context.name, "characters": len(context.text)})
+            return
+        typer.echo(context.id)
+        stderr.print(
+            f"Added {escape(context.name)!r}: {len(context.text):,} characters. Next: sleeptime sleep {context.name}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    _run(work, database=database)
+
+
+@app.command()
+def sleep(
+    name: Annotated[str | None, typer.Argument(help="Name or id of a context.", show_default=False)] = None,
+    model: ModelName = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Sleep on every context that nothing was learned about.")
+    ] = False,
+    strategy: Annotated[
+        str, typer.Option(help=f"How to write: {' or '.join(STRATEGIES)} (the paper's loop).")
+    ] = "notes",
+    rounds: Annotated[int, typer.Option(help="Model calls of one sample, at most.", min=1)] = 10,
+    samples: Annotated[int, typer.Option(help="Parallel sleeps, joined (paper: 1, 2, 5, 10).", min=1)] = 1,
+    effort: Annotated[str | None, typer.Option(help="minimal, low, medium or high.", show_default=False)] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Sampling temperature; else 0, or 0.8 for several samples.", show_default=False)
+    ] = None,
+    max_characters: Annotated[int, typer.Option(help="Cap on the text of what is learned.", min=1)] = MAX_CHARACTERS,
+    max_tokens: Annotated[int | None, typer.Option(help="Cap on all output tokens.", show_default=False)] = None,
+    max_cost: Annotated[float | None, typer.Option(help="Cap on money, in US dollars.", show_default=False)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the most it may cost, and spend nothing.")] = False,
+    database: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Think about a context now, and publish what was learned as a new version.
+
+    Caps are checked before each model call; reaching one ends the sleep and keeps the notes.
+    A sleep that was killed goes on where it was when the same command is run again.
+
+    For example:
+
+      sleeptime sleep report --model openai:gpt-5-mini --max-cost 0.05
+
+      sleeptime sleep --all --dry-run
+    """
+    if (name is None) == (not every):
+        raise typer.BadParameter("give the NAME of a context, or --all")
+    plan = Plan(
+        strategy="rethink" if strategy == "rethink" else _strategy(strategy),
+        samples=samples,
+        effort=effort,
+        temperature=temperature,
+        max_characters=max_characters,
+        budget=Budget(max_output_tokens=max_tokens, max_cost_usd=max_cost, max_rounds=rounds),
+    )
+
+    async def work(engine: Engine) -> None:
+        names = [name] if name else [s.name for s in await engine.contexts() if not s.versions]
+        if not names:
+            stderr.print("Every context has been slept on.")
+        results = [await (_forecast if dry_run else _sleep_on)(engine, each, plan, as_json) for each in names]
+        if as_json:
+            _print_json(results[0] if name else results)
+
+    _run(work, database=database, model=model)
+
+
+async def _forecast(engine: Engine, name: str, plan: Plan, quiet: bool) -> Any:
+    forecast = await engine.forecast(name, plan)
+    account = next((a for a in (await engine.ledger()).accounts if a.name == name), None)
+    if not quiet:
+        about = "" if forecast.is_exact else "about "
+        typer.echo(
+            f"{name}: at most {forecast.calls} calls of {forecast.model}, "
+            f"{about}{forecast.input_tokens:,} input tokens in the first; "
+            f"at most {forecast.most_input_tokens:,} input and {forecast.most_output_tokens:,} output tokens, "
+            f"{_usd(forecast.cost_usd)}."
+        )
+        typer.echo(_worth(account))
+    return forecast
+
+
+def _worth(account: Account | None) -> str:
+    if account is None or account.tokens.without_sleep is None:
+        return (
+            "What it would save is not known: no answer without sleep has been measured. Ask once with --sees context."
+        )
+    return (
+        f"One answer without sleep takes {account.tokens.without_sleep:.0f} output tokens here: "
+        "sleep pays if it saves more than it costs over the queries to come."
+    )
+
+
+async def _sleep_on(engine: Engine, name: str, plan: Plan, quiet: bool) -> Any:
+    with _progress() as progress:
+        bar = progress.add_task(f"sleeping on {name}", total=plan.budget.max_rounds * plan.samples)
+
+        def on_round(draft: Draft) -> None:
+            progress.update(
+                bar,
+                advance=1,
+                description=f"sleeping on {name}: {len(draft.notes)} notes, {draft.characters} characters",
+            )
+
+        learned = await engine.sleep(name, plan, on_round=on_round)
+        progress.update(bar, visible=False)
+    if not quiet:
+        if learned.version:
+            typer.echo(_learned_line(learned))
+        else:
+            stderr.print(f"Nothing was learned about {escape(name)} ({learned.stop_reason}).", highlight=False)
+        _bill(learned.usage.input_tokens, learned.usage.output_tokens, learned.cost_usd, "sleep-time")
+    return learned
+
+
+def _learned_line(learned: LearnedContext) -> str:
+    failed = f", {learned.failed_rounds} of them unreadable" if learned.failed_rounds else ""
+    return (
+        f"version {learned.version}: {len(learned.notes)} notes after {learned.rounds} rounds{failed}; "
+        f"ended: {learned.stop_reason}"
+    )
+
+
+@app.command()
+def ask(
+    name: Name,
+    question: Annotated[str, typer.Argument(help="What to ask.", show_default=False)],
+    model: ModelName = None,
+    budget: Annotated[
+        str, typer.Option(help="0 to 4 (verbosity), low/medium/high, think:N, force:N or extend:N tokens.")
+    ] = "3",
+    sees: Annotated[
+        str | None, typer.Option(help=f"{', '.join(SEES)}; by default notes if there are any.", show_default=False)
+    ] = None,
+    version: Annotated[int | None, typer.Option(help="Version of what was learned.", show_default=False)] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Cap on output tokens.", show_default=False)] = None,
+    max_cost: Annotated[float | None, typer.Option(help="Cap on money, in US dollars.", show_default=False)] = None,
+    stream: Annotated[bool, typer.Option(help="Print the answer while it is written.")] = True,
+    database: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Answer a question about a context.
+
+    The answer goes to stdout and the bill to stderr, so this works:
+
+      sleeptime ask report "Which region grew most?" > answer.txt
+    """
+    level = Level.parse(budget)
+    seen = next((each for each in SEES if each == sees), None)
+    if sees is not None and seen is None:
+        raise typer.BadParameter(f"--sees is one of {', '.join(SEES)}")
+
+    async def work(engine: Engine) -> None:
+        streamed: list[str] = []
+
+        def on_text(piece: str) -> None:
+            piece = piece if streamed else piece.lstrip()
+            if piece:
+                streamed.append(piece)
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+
+        answer = await engine.ask(
+            name,
+            question,
+            level=level,
+            sees=seen,
+            version=version,
+            budget=Budget(max_output_tokens=max_tokens, max_cost_usd=max_cost),
+            on_text=on_text if stream and not as_json else None,
+        )
+        if as_json:
+            _print_json(answer)
+            return
+        typer.echo("" if streamed else answer.text)
+        shown = f"saw {answer.query.sees}" + (f" version {answer.version}" if answer.version else "")
+        _bill(answer.usage.input_tokens, answer.usage.output_tokens, answer.cost_usd, "test-time", f"; {shown}")
+        if answer.finish_reason == "length":
+            stderr.print("The answer was cut off by its token cap.")
+
+    _run(work, database=database, model=model)
+
+
+@app.command("list")
+def list_contexts(database: Database = None, as_json: Json = False) -> None:
+    """List the contexts, and what was learned about each."""
+
+    async def work(engine: Engine) -> None:
+        summaries = await engine.contexts()
+        if as_json:
+            _print_json(summaries)
+            return
+        if not summaries:
+            stderr.print("No contexts yet. `sleeptime add FILE` keeps one.")
+            return
+        table = _table("name", "id", "characters>", "versions>", "notes>", "slept")
+        for s in summaries:
+            slept = f"{s.slept_at:%Y-%m-%d %H:%M}" if s.slept_at else "never"
+            table.add_row(escape(s.name), s.id, f"{s.characters:,}", str(s.versions), str(s.notes), slept)
+        stdout.print(table)
+
+    _run(work, database=database)
+
+
+@app.command()
+def show(
+    name: Name,
+    version: Annotated[int | None, typer.Option(help="Version; else the newest.", show_default=False)] = None,
+    text: Annotated[bool, typer.Option("--text", help="Print the text of the context as well.")] = False,
+    database: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Show a context and the notes that were learned about it, with the evidence each rests on."""
+
+    async def work(engine: Engine) -> None:
+        context = await engine.store.context(name)
+        versions = await engine.store.versions(context.id)
+        learned = await engine.store.learned(context.id, version)
+        if version is not None and learned is None:
+            raise InputError(f"{context.name!r} has no version {version}; it has {len(versions)}.")
+        if as_json:
+            _print_json({"context": context, "versions": len(versions), "learned": learned})
+            return
+        stdout.print(
+            f"[bold]{escape(context.name)}[/bold]  {context.id}  {len(context.text):,} characters", highlight=False
+        )
+        if text:
+            stdout.print(context.text, markup=False, highlight=False)
+        if learned is None:
+            stdout.print(f"Nothing learned yet. Next: sleeptime sleep {context.name}", markup=False, highlight=False)
+            return
+        stdout.print(
+            f"{_learned_line(learned)}; {learned.strategy} by {learned.model}, {learned.created_at:%Y-%m-%d %H:%M} UTC",
+            markup=False,
+            highlight=False,
+        )
+        for note in learned.notes:
+            stdout.print(f"  [bold]{note.id}[/bold] {note.kind}, {note.status}: {escape(note.plain)}", highlight=False)
+            for span in note.evidence:
+                section = next((s for s in context.sections if s.fingerprint == span.section), None)
+                if section:
+                    quote = context.text[section.start + span.start : section.start + span.end]
+                    stdout.print(f"     [dim]· {escape(quote)}[/dim]", highlight=False)
+
+    _run(work, database=database)
+
+
+@app.command()
+def forget(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    database: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Delete a context with everything that was learned about it. Its ledger rows stay."""
+
+    async def work(engine: Engine) -> None:
+        context = await engine.store.context(name)
+        versions = await engine.store.versions(context.id)
+        if not yes:
+            if not sys.stdin.isatty():
+                raise InputError("Forgetting cannot be undone: say --yes.")
+            typer.confirm(f"Forget {context.name!r} and its {len(versions)} versions?", abort=True, err=True)
+        await engine.forget(context.id)
+        if as_json:
+            _print_json({"id": context.id, "name": context.name, "versions": len(versions)})
+        else:
+            stderr.print(f"Forgot {escape(context.name)!r} and {len(versions)} versions.", highlight=False)
+
+    _run(work, database=database)
+
+
+@app.command()
+def ledger(
+    name: Annotated[str | None, typer.Argument(help="Only this context.", show_default=False)] = None,
+    test_price: Annotated[float, typer.Option("-t", help="Price of a test-time token in sleep-time tokens.")] = 10.0,
+    calls: Annotated[int | None, typer.Option(help="Print the newest N model calls instead.", min=1)] = None,
+    database: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Print what sleeping and answering cost, what was saved so far, and when sleep pays.
+
+    B and b are the mean output tokens of an answer without and with notes, as measured; S those of sleeping.
+    Sleep has paid for itself after N* = S / (t (B - b)) queries. What was not measured is shown as unknown.
+    """
+
+    async def work(engine: Engine) -> None:
+        if calls is not None:
+            rows = await engine.calls(name, limit=calls)
+            if as_json:
+                _print_json(rows)
+                return
+            table = _table("at", "phase", "model", "input>", "cached>", "output>", "cost>", "seconds>", "outcome")
+            for row in rows:
+                u = row.usage
+                table.add_row(
+                    f"{row.at:%Y-%m-%d %H:%M:%S}",
+                    row.phase,
+                    escape(row.model),
+                    f"{u.input_tokens:,}",
+                    f"{u.cached_input_tokens:,}",
+                    f"{u.output_tokens:,}",
+                    _usd(row.cost_usd),
+                    f"{row.latency_s:.2f}",
+                    row.outcome,
+                )
+            stdout.print(table)
+            return
+        kept = await engine.ledger(test_price=test_price)
+        accounts = kept.accounts
+        if name is not None:
+            context = await engine.store.context(name)
+            accounts = tuple(a for a in accounts if a.context_id == context.id)
+        if as_json:
+            _print_json({"accounts": [_account(a) for a in accounts], "total": _account(kept.total)})
+            return
+        if not accounts:
+            stderr.print("The ledger is empty.")
+            return
+        shown = accounts if name or len(accounts) == 1 else (*accounts, kept.total)
+        stdout.print(_tokens_table(shown))
+        stdout.print(_pays_table(shown, test_price))
+        if any(not a.baseline_is_own and a.tokens.without_sleep is not None for a in accounts):
+            stderr.print("* measured on other contexts: no answer without sleep was asked here.")
+
+    _run(work, database=database)
+
+
+def _tokens_table(accounts: tuple[Account, ...]) -> Table:
+    table = _table(
+        "context",
+        "queries>",
+        "sleep in>",
+        "sleep out>",
+        "test in>",
+        "cached>",
+        "test out>",
+        "total>",
+        "cost>",
+        title="Spent",
+    )
+    for a in accounts:
+        table.add_row(
+            escape(a.name),
+            str(a.queries),
+            f"{a.sleep.input_tokens:,}",
+            f"{a.sleep.output_tokens:,}",
+            f"{a.test.input_tokens:,}",
+            f"{a.test.cached_input_tokens:,}",
+            f"{a.test.output_tokens:,}",
+            f"{a.total.total_tokens:,}",
+            _usd(a.total_cost_usd),
+        )
+    return table
+
+
+def _pays_table(accounts: tuple[Account, ...], test_price: float) -> Table:
+    table = _table(
+        "context", "S>", "B>", "b>", "N*>", "saved tokens>", "saved>", title=f"Does it pay? (t = {test_price:g})"
+    )
+    for a in accounts:
+        baseline = _number(a.tokens.without_sleep) + (
+            "" if a.baseline_is_own or a.tokens.without_sleep is None else "*"
+        )
+        table.add_row(
+            escape(a.name),
+            _number(a.tokens.sleep),
+            baseline,
+            _number(a.tokens.with_sleep),
+            _break_even(a.tokens),
+            _number(a.saved_tokens),
+            _usd(a.saved_usd),
+        )
+    return table
+
+
+def _break_even(inputs: BreakEven) -> str:
+    if inputs.queries is not None:
+        return f"{inputs.queries:.1f}"
+    measured = None not in (inputs.sleep, inputs.without_sleep, inputs.with_sleep)
+    return "never" if measured else "unknown"
+
+
+def _account(account: Account) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(account),
+        "total_tokens": account.total.total_tokens,
+        "total_cost_usd": account.total_cost_usd,
+        "break_even_queries": account.tokens.queries,
+        "break_even_queries_money": account.money.queries,
+    }
+
+
+@asynccontextmanager
+async def _engine(database: str | None, model: str | None) -> AsyncIterator[Engine]:
+    from sleeptime.engine import Engine  # noqa: PLC0415  # keeps --help quick
+
+    async with Engine.open(database=database, model=model) as engine:
+        yield engine
+
+
+def _run(work: Callable[[Engine], Coroutine[Any, Any, T]], *, database: str | None, model: str | None = None) -> T:
+    async def whole() -> T:
+        async with _engine(database, model) as engine:
+            return await work(engine)
+
+    return asyncio.run(whole())
+
+
+def _strategy(name: str) -> Any:
+    if name not in STRATEGIES:
+        raise typer.BadParameter(f"--strategy is one of {', '.join(STRATEGIES)}")
+    return name
+
+
+def _progress() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=stderr,
+        transient=True,
+    )
+
+
+def _bill(input_tokens: int, output_tokens: int, cost_usd: float | None, phase: str, more: str = "") -> None:
+    stderr.print(
+        f"[dim]{output_tokens:,} {phase} tokens, {input_tokens:,} input tokens, {_usd(cost_usd)}{more}[/dim]",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _usd(cost_usd: float | None) -> str:
+    if cost_usd is None:
+        return "price unknown"
+    return f"${cost_usd:.2f}" if abs(cost_usd) >= 1 or cost_usd == 0 else f"${cost_usd:.3g}"
+
+
+def _number(value: float | None) -> str:
+    return (
+        "unknown" if value is None else f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:,.1f}"
+    )
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(
+        title=title, box=None, pad_edge=False, header_style="bold", title_justify="left", padding=(0, 2, 0, 0)
+    )
+    for column in columns:
+        table.add_column(column.removesuffix(">"), justify="right" if column.endswith(">") else "left", no_wrap=True)
+    return table
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+
+
+def _plain(value: object) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return str(value)
+
+
+if __name__ == "__main__":
+    main()

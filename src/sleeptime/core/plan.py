@@ -1,0 +1,58 @@
+"""How to sleep on a context: the settings of one sleep, as a value."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from sleeptime.core.budget import EFFORTS, Budget
+from sleeptime.core.errors import BudgetError
+
+StrategyName = Literal["notes", "rethink"]
+STRATEGIES: tuple[StrategyName, ...] = ("notes", "rethink")
+MAX_CHARACTERS = 5000
+"""The cap on the text of c′ in the paper's code."""
+PARALLEL_TEMPERATURE = 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Settings of one sleep.
+
+    samples         k parallel sleeps, joined in order (paper: 1, 2, 5, 10)
+    effort          the provider's dial: minimal, low, medium or high
+    temperature     None: 0 for one sample, 0.8 for several, which would be identical at 0
+    max_characters  cap on the text of c′, for each sample; counted, and told to the model
+    budget          caps over all samples together
+    """
+
+    strategy: StrategyName = "notes"
+    samples: int = 1
+    effort: str | None = None
+    temperature: float | None = None
+    max_characters: int = MAX_CHARACTERS
+    budget: Budget = Budget()
+
+    def __post_init__(self) -> None:
+        if self.strategy not in STRATEGIES:
+            raise BudgetError(f"There is no strategy {self.strategy!r}; there are {' and '.join(STRATEGIES)}.")
+        if self.samples < 1 or self.max_characters < 1:
+            raise BudgetError("Samples and characters are at least 1.")
+        if self.samples > 1 and self.temperature == 0:
+            raise BudgetError("Parallel samples at temperature 0 would be identical. Give a --temperature above 0.")
+        if self.effort is not None and self.effort not in EFFORTS:
+            raise BudgetError(f"Effort is one of {', '.join(EFFORTS)}, not {self.effort!r}.")
+
+    @property
+    def sampling_temperature(self) -> float | None:
+        """The temperature to ask for; None leaves it to a model whose effort is set."""
+        if self.temperature is not None:
+            return self.temperature
+        if self.samples > 1:
+            return PARALLEL_TEMPERATURE
+        return None if self.effort else 0.0
+
+    def as_json(self) -> str:
+        """Write the plan as text that is equal for equal plans."""
+        return json.dumps(asdict(self), sort_keys=True)

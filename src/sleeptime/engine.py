@@ -1,0 +1,361 @@
+"""The object users hold: contexts go in, queries are answered, the ledger is kept.
+
+    async with Engine.open(model="openai:gpt-5-mini") as engine:
+        context = await engine.add("…", name="invoices")
+        await engine.sleep("invoices")
+        answer = await engine.ask("invoices", "Who raised prices most?")
+
+The engine gives each worker a model that writes every call to the ledger, and keeps
+each round of a sleep, so that a killed one goes on where it was. It decides nothing
+about prompts, replies or storage.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import platformdirs
+
+from sleeptime.answerer import Answerer
+from sleeptime.core import ledger as accounts
+from sleeptime.core import policy
+from sleeptime.core.budget import Budget, Level
+from sleeptime.core.context import Context
+from sleeptime.core.errors import (
+    BudgetError,
+    ContextTooLongError,
+    EmptyContextError,
+    ModelNotChosenError,
+    NothingLearnedError,
+)
+from sleeptime.core.ledger import Call, Ledger, Phase
+from sleeptime.core.messages import LogProb
+from sleeptime.core.notes import Draft, LearnedContext
+from sleeptime.core.plan import Plan
+from sleeptime.core.query import Answer, Query, Sees
+from sleeptime.core.usage import PriceCard, Usage
+from sleeptime.models import open_model
+from sleeptime.models.metered import Metered
+from sleeptime.models.prices import load_cards, price_card
+from sleeptime.models.protocol import Model
+from sleeptime.models.retrying import Retrying
+from sleeptime.sleeper import Sleeper
+from sleeptime.store import Sleep, Store, Summary, open_store
+
+DATABASE_FILE = "sleeptime.db"
+PRICES_FILE = "prices.toml"
+
+
+def home(environ: Mapping[str, str]) -> Path:
+    """Where data lives: `$SLEEPTIME_HOME`, else the platform's data directory."""
+    given = environ.get("SLEEPTIME_HOME")
+    return Path(given).expanduser() if given else Path(platformdirs.user_data_dir("sleeptime", appauthor=False))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What a sleep may cost at most, told before it: all rounds and samples, each as long as its caps allow.
+
+    `input_tokens` of one first round; `is_exact` is False where it is an estimate.
+    `cost_usd` is None where no price is known.
+    """
+
+    model: str
+    calls: int
+    input_tokens: int
+    is_exact: bool
+    most_input_tokens: int
+    most_output_tokens: int
+    cost_usd: float | None
+    price_card: str | None
+
+
+class Engine:
+    """Contexts, sleeping, answering and the ledger, over one store.
+
+    Made by `Engine.open`. Names of contexts may be their names, ids, or beginnings of ids.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        model: str | Model | None = None,
+        sleep_model: str | Model | None = None,
+        cards: Sequence[PriceCard] = (),
+        environ: Mapping[str, str] | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.store = store
+        self._environ = os.environ if environ is None else environ
+        self._test_model = model or self._environ.get("SLEEPTIME_MODEL")
+        self._sleep_model = sleep_model or self._environ.get("SLEEPTIME_SLEEP_MODEL") or self._test_model
+        self._cards = tuple(cards)
+        self._clock_s = clock_s
+        self._now = now
+        self._opened: dict[str, Model] = {}
+        self._opening = anyio.Lock()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        *,
+        database: str | Path | None = None,
+        model: str | Model | None = None,
+        sleep_model: str | Model | None = None,
+        prices: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Engine]:
+        """Open the store and close everything at the end.
+
+        database     a path or URL; else `$SLEEPTIME_DATABASE`, else a file in `home()`
+        model        `provider:model` for answers; else `$SLEEPTIME_MODEL`
+        sleep_model  the one that sleeps; else `$SLEEPTIME_SLEEP_MODEL`, else the same
+        prices       a TOML file of price cards; else `prices.toml` in `home()` if there is one
+
+        Models are opened when they are first needed. Raises StoreError and PriceCardError.
+        """
+        environ = os.environ if environ is None else environ
+        place = home(environ)
+        cards_file = prices or place / PRICES_FILE
+        cards = load_cards(cards_file) if prices or cards_file.exists() else ()
+        store = await open_store(database or environ.get("SLEEPTIME_DATABASE") or place / DATABASE_FILE)
+        engine = cls(store, model=model, sleep_model=sleep_model, cards=cards, environ=environ)
+        try:
+            yield engine
+        finally:
+            with anyio.CancelScope(shield=True):
+                await engine.aclose()
+
+    async def aclose(self) -> None:
+        """Close the models this engine opened, and the store."""
+        for model in self._opened.values():
+            await model.aclose()
+        self._opened.clear()
+        await self.store.aclose()
+
+    async def add(self, text: str, *, name: str, source: str = "") -> Context:
+        """Keep *text* as a context. The same name with the same text gives back the one stored.
+
+        Raises EmptyContextError and NameTakenError.
+        """
+        if not text.strip():
+            raise EmptyContextError(source or f"The text of {name!r}")
+        return await self.store.add_context(
+            Context(id=f"c{uuid.uuid4().hex[:12]}", name=name, text=text, source=source, created_at=self._now())
+        )
+
+    async def contexts(self) -> Sequence[Summary]:
+        """All contexts, oldest first, without their texts."""
+        return await self.store.summaries()
+
+    async def forget(self, name: str) -> Context:
+        """Delete a context and all that was learned about it; its ledger rows stay."""
+        context = await self.store.context(name)
+        await self.store.forget(context.id)
+        return context
+
+    async def sleep(
+        self, name: str, plan: Plan = Plan(), *, on_round: Callable[[Draft], None] | None = None
+    ) -> LearnedContext:
+        """Sleep on a context and publish what was learned as its next version.
+
+        An unfinished sleep under the same plan is gone on with: its rounds are not paid
+        for again. If this one is stopped by an error or a cancellation, its finished rounds
+        are published with stop_reason "interrupted", and can be gone on with.
+        A sleep that learned nothing publishes nothing: its version is 0.
+
+        Raises ContextTooLongError and BudgetError before any token is spent, and ModelError.
+        """
+        context = await self.store.context(name)
+        model = await self._model(self._sleep_model)
+        price = self._price(model)
+        self._check_money(plan.budget, model, price)
+        sleep = await self.store.begin_sleep(
+            Sleep(id=_work_id("s"), context_id=context.id, plan=f"{model.name} {plan.as_json()}", drafts=())
+        )
+        metered = self._metered(model, Phase.SLEEP, price, context_id=context.id, work_id=sleep.id)
+        sleeper = Sleeper(metered, price, self._clock_s, self._now)
+        drafts = {draft.sample: draft for draft in sleep.drafts}
+
+        async def keep(draft: Draft) -> None:
+            drafts[draft.sample] = draft
+            await self.store.checkpoint(sleep.id, draft)
+            if on_round is not None:
+                on_round(draft)
+
+        try:
+            learned = await sleeper.sleep(context, plan, drafts=sleep.drafts, on_round=keep)
+        except (ContextTooLongError, BudgetError):
+            if not drafts:
+                await self.store.end_sleep(sleep.id)
+            raise
+        except BaseException:
+            # Cancelled or failed: what the finished rounds learned is published before the error goes on.
+            with anyio.CancelScope(shield=True):
+                begun = [drafts[sample] for sample in sorted(drafts)]
+                if any(draft.notes for draft in begun):
+                    partial = sleeper.joined(context, plan, begun, ["interrupted"])
+                    await self.store.publish(partial, sleep_id=None)
+            raise
+        if not learned.notes:
+            await self.store.end_sleep(sleep.id)
+            return learned
+        return await self.store.publish(learned, sleep_id=sleep.id)
+
+    async def forecast(self, name: str, plan: Plan = Plan()) -> Forecast:
+        """Say what `sleep` under *plan* may cost at most, without spending anything."""
+        context = await self.store.context(name)
+        model = await self._model(self._sleep_model)
+        price = self._price(model)
+        messages = Sleeper(model, price, self._clock_s, self._now).messages(context, plan, Draft())
+        count = await model.count_tokens(messages)
+        calls = plan.budget.max_rounds * plan.samples
+        window = model.abilities.context_window
+        per_call = policy.DEFAULT_ROUND_OUTPUT_TOKENS
+        most_output = calls * (per_call if window is None else max(0, min(per_call, window - count.tokens)))
+        if plan.budget.max_output_tokens is not None:
+            most_output = min(most_output, plan.budget.max_output_tokens)
+        most_input = calls * (count.tokens + plan.max_characters)
+        cost = price.cost_usd(Usage(input_tokens=most_input, output_tokens=most_output)) if price else None
+        if cost is not None and plan.budget.max_cost_usd is not None:
+            cost = min(cost, plan.budget.max_cost_usd)
+        return Forecast(
+            model=model.name,
+            calls=calls,
+            input_tokens=count.tokens,
+            is_exact=count.exact,
+            most_input_tokens=most_input,
+            most_output_tokens=most_output,
+            cost_usd=cost,
+            price_card=price.name if price else None,
+        )
+
+    async def ask(
+        self,
+        name: str,
+        question: str,
+        *,
+        level: Level = Level(kind="verbosity", amount=3),
+        sees: Sees | None = None,
+        version: int | None = None,
+        learned: LearnedContext | None = None,
+        budget: Budget = Budget(),
+        on_text: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """Answer *question* about a context.
+
+        sees     what the model is shown; by default the context, and what was learned if anything was
+        version  which version of what was learned; the newest by default
+        learned  shown in place of the stored versions (another context's notes make a placebo)
+
+        Raises NothingLearnedError where `sees` asks for notes and there are none.
+        """
+        context = await self.store.context(name)
+        if learned is None and sees != "context":
+            learned = await self.store.learned(context.id, version)
+        if learned is None and (sees in ("learned", "context+learned") or version is not None):
+            raise NothingLearnedError(context.name)
+        query = Query(question=question, level=level, sees=sees or ("context+learned" if learned else "context"))
+        model = await self._model(self._test_model)
+        price = self._price(model)
+        self._check_money(budget, model, price)
+        work_id = _work_id("q")
+        metered = self._metered(
+            model,
+            Phase.TEST,
+            price,
+            context_id=context.id,
+            work_id=work_id,
+            version=learned.version if learned and query.sees != "context" else None,
+            sees=query.sees,
+            level=str(level),
+        )
+        answer = await Answerer(metered, price, self._clock_s).answer(
+            query, context, learned, budget=budget, on_text=on_text
+        )
+        await self.store.keep_answer(context.id, work_id, answer, self._now())
+        return answer
+
+    async def log_prob(self, name: str, question: str) -> LogProb:
+        """Log P(question | context), natural log, under the model that answers.
+
+        Raises NotSupportedError where that model gives no log-probabilities.
+        """
+        context = await self.store.context(name)
+        model = await self._model(self._test_model)
+        return await Answerer(model, None, self._clock_s).log_prob(
+            Query(question=question, sees="context"), context, None
+        )
+
+    async def ledger(self, *, test_price: float = accounts.DEFAULT_TEST_TOKEN_PRICE) -> Ledger:
+        """Add up all calls by context. *test_price* is t, the price of a test-time token in sleep tokens."""
+        names = {summary.id: summary.name for summary in await self.store.summaries()}
+        return accounts.ledger(await self.store.totals(), names, test_price=test_price)
+
+    async def calls(self, name: str | None = None, *, limit: int | None = None) -> Sequence[Call]:
+        """Rows of the ledger, oldest first; of one context if *name* is given."""
+        context_id = (await self.store.context(name)).id if name else None
+        return await self.store.calls(context_id=context_id, limit=limit)
+
+    async def _model(self, wanted: str | Model | None) -> Model:
+        if wanted is None:
+            raise ModelNotChosenError
+        if not isinstance(wanted, str):
+            return wanted
+        async with self._opening:
+            if wanted not in self._opened:
+                self._opened[wanted] = await open_model(wanted, environ=self._environ)
+            return self._opened[wanted]
+
+    def _price(self, model: Model) -> PriceCard | None:
+        return price_card(model.name, cards=self._cards, today=self._now().date())
+
+    @staticmethod
+    def _check_money(budget: Budget, model: Model, price: PriceCard | None) -> None:
+        if budget.max_cost_usd is not None and price is None:
+            raise BudgetError(
+                f"A money cap needs a price, and none is known for {model.name}. "
+                f"Add a card to {PRICES_FILE}, or cap tokens with --max-tokens."
+            )
+
+    def _metered(
+        self,
+        model: Model,
+        phase: Phase,
+        price: PriceCard | None,
+        *,
+        context_id: str,
+        work_id: str,
+        version: int | None = None,
+        sees: Sees | None = None,
+        level: str | None = None,
+    ) -> Model:
+        return Retrying(
+            Metered(
+                model,
+                record=self.store.record,
+                phase=phase,
+                price=price,
+                clock=self._now,
+                context_id=context_id,
+                work_id=work_id,
+                version=version,
+                sees=sees,
+                level=level,
+            )
+        )
+
+
+def _work_id(kind: str) -> str:
+    return f"{kind}{uuid.uuid4().hex[:12]}"

@@ -1,0 +1,38 @@
+"""Does a prompt fit a model's window? Asked before any token is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sleeptime.core.errors import ContextTooLongError
+from sleeptime.core.messages import Message, Tool
+from sleeptime.models.protocol import Model
+
+LEAST_REPLY_TOKENS = 16
+_TOKENS_PER_MESSAGE = 16
+
+
+async def room_for_reply(model: Model, messages: Sequence[Message], *, tools: Sequence[Tool] = (), wanted: int) -> int:
+    """How many of the *wanted* output tokens the window leaves beside *messages*.
+
+    A text has no more tokens than bytes, so a short prompt need not be counted.
+    Raises ContextTooLongError where fewer than 16 are left.
+    """
+    window = model.abilities.context_window
+    if window is None:
+        return wanted
+    at_most = sum(len(message.content.encode()) + _TOKENS_PER_MESSAGE for message in messages)
+    at_most += sum(len(str(tool)) for tool in tools)
+    if at_most + wanted <= window:
+        return wanted
+    count = await model.count_tokens(messages, tools=tools)
+    room = window - count.tokens
+    if room < min(LEAST_REPLY_TOKENS, wanted):
+        raise ContextTooLongError(
+            model=model.name,
+            tokens=count.tokens,
+            reserve=min(LEAST_REPLY_TOKENS, wanted),
+            window=window,
+            exact=count.exact,
+        )
+    return min(wanted, room)

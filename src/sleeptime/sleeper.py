@@ -1,0 +1,211 @@
+"""Think about a context before anyone asks about it.
+
+    S(c) → c′      Sleeper.sleep(context, plan) → LearnedContext
+
+Each round shows the model the context and what it has written so far, and folds
+its reply into a new draft. A sample ends when the model says it is done, a round
+changes nothing, or a cap is reached; `stop_reasons` say which. k samples sleep in
+parallel and are joined in order.
+
+This file knows nothing about queries, jobs, HTTP or SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import anyio
+
+from sleeptime import prompts
+from sleeptime.core import policy, replies
+from sleeptime.core.budget import Budget
+from sleeptime.core.context import Context
+from sleeptime.core.errors import InputError, ModelError, NotSupportedError, SleeptimeError
+from sleeptime.core.messages import Completion, Message, Tool
+from sleeptime.core.notes import Draft, LearnedContext, Revision, StopReason, concatenated
+from sleeptime.core.plan import Plan, StrategyName
+from sleeptime.core.prompt import Prompt
+from sleeptime.core.replies import UnreadableReplyError
+from sleeptime.core.usage import PriceCard, Usage, sum_costs
+from sleeptime.models.protocol import Model, Options
+from sleeptime.models.window import room_for_reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strategy:
+    """A way to sleep: a prompt, the tools a round may call, and how its reply is read.
+
+    `plain` and `read_plain` serve models without tools.
+    """
+
+    prompt: str
+    tools: tuple[Tool, ...]
+    read: Callable[[Completion, Context, Draft], Revision]
+    plain: str
+    read_plain: Callable[[Completion, Context, Draft], Revision]
+
+
+STRATEGIES: dict[StrategyName, Strategy] = {
+    "notes": Strategy(
+        prompt="sleep-notes",
+        tools=(replies.REVISE_NOTES,),
+        read=lambda completion, _context, _draft: replies.revising(completion),
+        plain="sleep-notes-plain",
+        read_plain=lambda completion, context, draft: replies.revising_plain(completion, context, draft.notes),
+    ),
+    "rethink": Strategy(
+        prompt="sleep-rethink",
+        tools=(replies.RETHINK_MEMORY, replies.FINISH_RETHINKING),
+        read=lambda completion, _context, draft: replies.rethinking(completion, draft.notes),
+        plain="sleep-rethink-plain",
+        read_plain=lambda completion, _context, draft: replies.rethinking_plain(completion, draft.notes),
+    ),
+}
+
+OnRound = Callable[[Draft], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sleeper:
+    """S: sleeps on contexts with one model. `price` lets money caps hold; `clock_s` is monotonic."""
+
+    model: Model
+    price: PriceCard | None
+    clock_s: Callable[[], float]
+    now: Callable[[], datetime]
+
+    async def sleep(
+        self, context: Context, plan: Plan, *, drafts: Sequence[Draft] = (), on_round: OnRound | None = None
+    ) -> LearnedContext:
+        """Think about *context* as *plan* says, going on from *drafts* where given.
+
+        *on_round* is awaited with the new draft after every round, finished or failed.
+        Raises ContextTooLongError before any token is spent, and ModelError.
+        """
+        begun = {draft.sample: draft for draft in drafts}
+        budget = plan.budget.shared_by(plan.samples)
+        ended: dict[int, tuple[Draft, StopReason]] = {}
+
+        async def one(sample: int) -> None:
+            draft = begun.get(sample, Draft(sample=sample))
+            ended[sample] = await self._sample(context, plan, budget, draft, on_round)
+
+        try:
+            async with anyio.create_task_group() as group:
+                for sample in range(plan.samples):
+                    group.start_soon(one, sample)
+        except* (ModelError, InputError) as errors:
+            raise _first(errors) from errors
+        finished = [ended[sample][0] for sample in range(plan.samples)]
+        return self.joined(context, plan, finished, [ended[sample][1] for sample in range(plan.samples)])
+
+    def joined(
+        self, context: Context, plan: Plan, drafts: Sequence[Draft], reasons: Sequence[StopReason]
+    ) -> LearnedContext:
+        """Make a learned context, not published yet, of what *drafts* hold."""
+        return LearnedContext(
+            context_id=context.id,
+            context_fingerprint=context.fingerprint,
+            notes=concatenated(drafts),
+            strategy=plan.strategy,
+            model=self.model.name,
+            prompt_fingerprint=self.prompt(plan).fingerprint,
+            usage=sum((draft.usage for draft in drafts), Usage()),
+            cost_usd=sum_costs([draft.cost_usd for draft in drafts]),
+            stop_reasons=tuple(reasons),
+            rounds=sum(draft.rounds for draft in drafts),
+            failed_rounds=sum(draft.failed_rounds for draft in drafts),
+            samples=plan.samples,
+            created_at=self.now(),
+        )
+
+    def prompt(self, plan: Plan) -> Prompt:
+        """The prompt file that a round of *plan* is asked with."""
+        strategy = STRATEGIES[plan.strategy]
+        name = strategy.prompt if self.model.abilities.tools else strategy.plain
+        return prompts.load(name, self.model.abilities.prompt_set)
+
+    def messages(self, context: Context, plan: Plan, draft: Draft) -> tuple[Message, ...]:
+        """What the next round shows the model. All but the end is the same in every round."""
+        prompt = self.prompt(plan)
+        return prompt.render(
+            {"context": context.text, "notes": prompt.notes(draft.notes), "state": _state(plan, draft)}
+        )
+
+    async def _sample(
+        self, context: Context, plan: Plan, budget: Budget, draft: Draft, on_round: OnRound | None
+    ) -> tuple[Draft, StopReason]:
+        started_s = self.clock_s()
+        while (stop := policy.stop_reason(draft, budget, elapsed_s=self.clock_s() - started_s)) is None:
+            rounds = draft.rounds
+            draft = await self._round(context, plan, budget, draft)
+            if draft.rounds == rounds:
+                return draft, "budget"
+            if on_round is not None:
+                await on_round(draft)
+        return draft, stop
+
+    async def _round(self, context: Context, plan: Plan, budget: Budget, draft: Draft) -> Draft:
+        """Ask once, and once more if the reply cannot be read.
+
+        The round is not counted where the caps leave no token for a call. A model that
+        turns out to have no tools is asked again in plain text.
+        """
+        strategy = STRATEGIES[plan.strategy]
+        has_tools = self.model.abilities.tools
+        tools = strategy.tools if has_tools else ()
+        messages = self.messages(context, plan, draft)
+        for _ in range(policy.ROUND_ATTEMPTS):
+            allowed = await self._allowed(messages, tools, budget, draft)
+            if allowed == 0:
+                break
+            options = Options(
+                max_output_tokens=allowed,
+                temperature=plan.sampling_temperature,
+                seed=draft.sample if plan.samples > 1 else None,
+                effort=plan.effort,
+                tools=tools,
+            )
+            try:
+                completion = await self.model.generate(messages, options)
+            except NotSupportedError:
+                if tools and not self.model.abilities.tools:
+                    return await self._round(context, plan, budget, draft)
+                raise
+            cost_usd = self.price.cost_usd(completion.usage) if self.price else None
+            draft = draft.spent(completion.usage, cost_usd)
+            try:
+                read = strategy.read if has_tools else strategy.read_plain
+                revision = read(completion, context, draft)
+            except UnreadableReplyError as error:
+                draft = replace(draft, remarks=(f"The last reply could not be read: {error}.",))
+                messages = self.messages(context, plan, draft)
+                continue
+            return draft.revised(revision, context, max_characters=plan.max_characters)
+        else:
+            return draft.failed()
+        return draft
+
+    async def _allowed(self, messages: Sequence[Message], tools: tuple[Tool, ...], budget: Budget, draft: Draft) -> int:
+        room = await room_for_reply(self.model, messages, tools=tools, wanted=policy.DEFAULT_ROUND_OUTPUT_TOKENS)
+        input_tokens = 0
+        if budget.max_cost_usd is not None:
+            input_tokens = (await self.model.count_tokens(messages, tools=tools)).tokens
+        return policy.call_output_tokens(
+            budget, draft.usage, draft.cost_usd, input_tokens=input_tokens, price=self.price, default=room
+        )
+
+
+def _state(plan: Plan, draft: Draft) -> str:
+    where = f"This is round {draft.rounds + 1} of at most {plan.budget.max_rounds}."
+    room = f"What is written may have {plan.max_characters} characters in all; it has {draft.characters} now."
+    return "\n".join([f"{where} {room}", *draft.remarks])
+
+
+def _first(errors: BaseExceptionGroup[SleeptimeError]) -> SleeptimeError:
+    """The first error of a group, however deep it lies."""
+    for error in errors.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError("a group has at least one error")
