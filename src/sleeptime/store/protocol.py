@@ -72,8 +72,11 @@ class Store(Protocol):
         """Delete a context with its versions, drafts and answers. Ledger rows stay: what was spent was spent."""
         ...
 
-    async def publish(self, learned: LearnedContext, *, sleep_id: str) -> LearnedContext:
-        """Keep *learned* as the next version and end its sleep, in one transaction. Versions are never changed."""
+    async def publish(self, learned: LearnedContext, *, sleep_id: str | None) -> LearnedContext:
+        """Keep *learned* as the next version and end its sleep, in one transaction. Versions are never changed.
+
+        With None no sleep ends. A sleep ends in one version: published again, it gives back that one.
+        """
         ...
 
     async def learned(self, context_id: str, version: int | None = None) -> LearnedContext | None:

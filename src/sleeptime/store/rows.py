@@ -1,0 +1,260 @@
+"""Values to rows and back: pure, and each pair undoes the other.
+
+JSON is written in ASCII, so that it holds any Python string on any database.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sleeptime.core.budget import Level
+from sleeptime.core.context import Context, Span
+from sleeptime.core.ledger import Call, Phase, Totals
+from sleeptime.core.notes import Draft, LearnedContext, Note
+from sleeptime.core.query import Answer, Query
+from sleeptime.core.usage import Usage
+
+Row = Mapping[Any, Any]  # Any: a column holds a text, a number, a time or nothing
+
+
+def context_row(context: Context) -> Row:
+    """Write *context* as columns."""
+    return {
+        "id": context.id,
+        "name": context.name,
+        "fingerprint": context.fingerprint,
+        "characters": len(context.text),
+        "source": context.source,
+        "created_at": context.created_at,
+        "text": context.text,
+    }
+
+
+def context_of(row: Row) -> Context:
+    """Read a context."""
+    return Context(id=row["id"], name=row["name"], text=row["text"], created_at=row["created_at"], source=row["source"])
+
+
+def learned_row(learned: LearnedContext) -> Row:
+    """Write a version as columns, without its notes and its sleep."""
+    return {
+        "context_id": learned.context_id,
+        "version": learned.version,
+        "context_fingerprint": learned.context_fingerprint,
+        "strategy": learned.strategy,
+        "model": learned.model,
+        "prompt_fingerprint": learned.prompt_fingerprint,
+        **_usage_row(learned.usage),
+        "cost_usd": learned.cost_usd,
+        "stop_reasons": json.dumps(learned.stop_reasons),
+        "rounds": learned.rounds,
+        "failed_rounds": learned.failed_rounds,
+        "samples": learned.samples,
+        "created_at": learned.created_at,
+    }
+
+
+def note_rows(learned: LearnedContext) -> list[Row]:
+    """Write the notes of a version, a row each."""
+    return [
+        {
+            "context_id": learned.context_id,
+            "version": learned.version,
+            "position": position,
+            **_note_json(note),
+            "evidence": json.dumps(_spans_json(note.evidence)),
+        }
+        for position, note in enumerate(learned.notes)
+    ]
+
+
+def learned_of(row: Row, notes: Sequence[Row]) -> LearnedContext:
+    """Read a version; *notes* are its rows, in order."""
+    return LearnedContext(
+        context_id=row["context_id"],
+        version=row["version"],
+        context_fingerprint=row["context_fingerprint"],
+        notes=tuple(_note_of({**note, "evidence": json.loads(note["evidence"])}) for note in notes),
+        strategy=row["strategy"],
+        model=row["model"],
+        prompt_fingerprint=row["prompt_fingerprint"],
+        usage=_usage_of(row),
+        cost_usd=row["cost_usd"],
+        stop_reasons=tuple(json.loads(row["stop_reasons"])),
+        rounds=row["rounds"],
+        failed_rounds=row["failed_rounds"],
+        samples=row["samples"],
+        created_at=row["created_at"],
+    )
+
+
+def call_row(call: Call) -> Row:
+    """Write *call* as columns."""
+    return {
+        "id": call.id,
+        "at": call.at,
+        "phase": call.phase.value,
+        "model": call.model,
+        **_usage_row(call.usage),
+        "cost_usd": call.cost_usd,
+        "latency_s": call.latency_s,
+        "outcome": call.outcome,
+        "price_card": call.price_card,
+        "context_id": call.context_id,
+        "version": call.version,
+        "work_id": call.work_id,
+        "sees": call.sees,
+        "level": call.level,
+        "request_id": call.request_id,
+    }
+
+
+def call_of(row: Row) -> Call:
+    """Read a row of the ledger."""
+    return Call(
+        id=row["id"],
+        at=row["at"],
+        phase=Phase(row["phase"]),
+        model=row["model"],
+        usage=_usage_of(row),
+        cost_usd=row["cost_usd"],
+        latency_s=row["latency_s"],
+        outcome=row["outcome"],
+        price_card=row["price_card"],
+        context_id=row["context_id"],
+        version=row["version"],
+        work_id=row["work_id"],
+        sees=row["sees"],
+        level=row["level"],
+        request_id=row["request_id"],
+    )
+
+
+def totals_of(row: Row) -> Totals:
+    """Read a row of sums. PostgreSQL adds whole numbers up to a decimal, hence `int`."""
+    return Totals(
+        context_id=row["context_id"],
+        phase=Phase(row["phase"]),
+        sees=row["sees"],
+        works=row["works"],
+        calls=row["calls"],
+        usage=_usage_of({name: int(row[name]) for name in _usage_row(Usage())}),
+        cost_usd=None if row["unpriced"] else float(row["cost_usd"] or 0.0),
+    )
+
+
+def answer_row(answer: Answer) -> Row:
+    """Write *answer* as columns."""
+    return {
+        "question": answer.query.question,
+        "level": str(answer.query.level),
+        "sees": answer.query.sees,
+        "version": answer.version,
+        "model": answer.model,
+        "text": answer.text,
+        "thinking": answer.thinking,
+        **_usage_row(answer.usage),
+        "cost_usd": answer.cost_usd,
+        "latency_s": answer.latency_s,
+        "finish_reason": answer.finish_reason,
+    }
+
+
+def answer_of(row: Row) -> Answer:
+    """Read an answer."""
+    return Answer(
+        text=row["text"],
+        query=Query(question=row["question"], level=Level.parse(row["level"]), sees=row["sees"]),
+        model=row["model"],
+        usage=_usage_of(row),
+        cost_usd=row["cost_usd"],
+        latency_s=row["latency_s"],
+        finish_reason=row["finish_reason"],
+        version=row["version"],
+        thinking=row["thinking"],
+    )
+
+
+def draft_json(draft: Draft) -> str:
+    """Write *draft* as JSON."""
+    return json.dumps(
+        {
+            "notes": [_note_json(note) for note in draft.notes],
+            "notes_made": draft.notes_made,
+            "rounds": draft.rounds,
+            "failed_rounds": draft.failed_rounds,
+            "failed_in_a_row": draft.failed_in_a_row,
+            "is_done": draft.is_done,
+            "is_settled": draft.is_settled,
+            "usage": _usage_row(draft.usage),
+            "cost_usd": draft.cost_usd,
+            "remarks": draft.remarks,
+            "sample": draft.sample,
+        }
+    )
+
+
+def draft_of(text: str) -> Draft:
+    """Read a draft from JSON."""
+    fields: Row = json.loads(text)
+    return Draft(
+        notes=tuple(_note_of(note) for note in fields["notes"]),
+        notes_made=fields["notes_made"],
+        rounds=fields["rounds"],
+        failed_rounds=fields["failed_rounds"],
+        failed_in_a_row=fields["failed_in_a_row"],
+        is_done=fields["is_done"],
+        is_settled=fields["is_settled"],
+        usage=_usage_of(fields["usage"]),
+        cost_usd=fields["cost_usd"],
+        remarks=tuple(fields["remarks"]),
+        sample=fields["sample"],
+    )
+
+
+def _note_json(note: Note) -> Row:
+    return {
+        "id": note.id,
+        "kind": note.kind,
+        "status": note.status,
+        "sample": note.sample,
+        "question": note.question,
+        "text": note.text,
+        "evidence": _spans_json(note.evidence),
+    }
+
+
+def _note_of(fields: Row) -> Note:
+    return Note(
+        id=fields["id"],
+        text=fields["text"],
+        kind=fields["kind"],
+        question=fields["question"],
+        evidence=tuple(Span(section=section, start=start, end=end) for section, start, end in fields["evidence"]),
+        status=fields["status"],
+        sample=fields["sample"],
+    )
+
+
+def _spans_json(spans: Sequence[Span]) -> list[tuple[str, int, int]]:
+    return [(span.section, span.start, span.end) for span in spans]
+
+
+def _usage_row(usage: Usage) -> dict[str, int]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+    }
+
+
+def _usage_of(row: Row) -> Usage:
+    return Usage(
+        input_tokens=row["input_tokens"],
+        cached_input_tokens=row["cached_input_tokens"],
+        output_tokens=row["output_tokens"],
+        reasoning_tokens=row["reasoning_tokens"],
+    )

@@ -1,0 +1,580 @@
+"""The store on SQLite or PostgreSQL: all the database ever does, on one page.
+
+Every method is one transaction. A reader sees one moment of the database. Writers
+of one context queue on its row (PostgreSQL) or on the whole file (SQLite), so that
+versions are numbered without gaps and nothing is counted twice.
+
+This file does not know what notes mean, nor when they are written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    Table,
+    case,
+    delete,
+    distinct,
+    event,
+    func,
+    insert,
+    inspect,
+    make_url,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from sleeptime.core.context import Context, fingerprint
+from sleeptime.core.errors import (
+    ContextNotFoundError,
+    DatabaseBusyError,
+    DatabaseCorruptError,
+    DatabaseFullError,
+    NameTakenError,
+    StoreError,
+)
+from sleeptime.core.ledger import Call, Totals
+from sleeptime.core.notes import Draft, LearnedContext
+from sleeptime.core.query import Answer
+from sleeptime.store import rows, tables
+from sleeptime.store.protocol import Sleep, Summary
+from sleeptime.store.tables import answers, calls, contexts, drafts, learned_contexts, notes, sleeps
+
+BUSY_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 10.0
+WAL_ATTEMPTS = 50
+WAL_PAUSE_S = 0.1
+SHORTEST_ID_PREFIX = 4
+_MIGRATION_LOCK = 0x51EE_B71E  # any number will do, as long as all versions of sleeptime use the same
+_URL_OPTIONS = {"host", "port", "ssl", "prepared_statement_cache_size"}
+
+
+async def open_store(url_or_path: str | Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> SqlStore:
+    """Open the database at a path, `sqlite:///…` or `postgresql://…`; make it, or bring it up to date, first.
+
+    Raises StoreError: for a file that is no database of sleeptime (DatabaseCorruptError), one made by a newer
+    version, one that cannot be written, or a server that cannot be reached (DatabaseBusyError).
+    """
+    url = _url(url_or_path)
+    if url.get_backend_name() == "sqlite":
+        await asyncio.to_thread(_make_folder, Path(str(url.database)))
+    store = SqlStore(_engine(url, busy_timeout_s), url)
+    try:
+        await store.migrate()
+    except BaseException:  # also when cancelled: no connection may outlive the attempt
+        await store.aclose()
+        raise
+    return store
+
+
+class SqlStore:
+    """`sleeptime.store.protocol.Store` on a database. Made by `open_store`."""
+
+    def __init__(self, engine: AsyncEngine, url: URL) -> None:
+        self._engine = engine
+        self._is_sqlite = url.get_backend_name() == "sqlite"
+        # SQLite lets one writer in; inside this process they queue here, where waiting is fair.
+        self._writer = asyncio.Lock()
+        self._is_closed = False
+        port = f":{url.port}" if url.port else ""
+        self._url = (
+            f"sqlite:///{url.database}"
+            if self._is_sqlite
+            else f"postgresql://{url.host or url.query.get('host', '')}{port}/{url.database or ''}"
+        )
+        self._where = str(url.database) if self._is_sqlite else self._url
+
+    @property
+    def url(self) -> str:
+        """Where the data is, without credentials."""
+        return self._url
+
+    async def aclose(self) -> None:
+        """Close all connections. May be called twice."""
+        self._is_closed = True
+        await self._engine.dispose()
+
+    async def migrate(self) -> None:
+        """Bring the schema up to date. Of several processes one does it, the others wait."""
+        async with self._reading() as connection:
+            if await connection.run_sync(self._revision) == tables.HEAD:
+                return
+        if self._is_sqlite:
+            await self._switch_to_wal()
+        async with self._writing() as connection:
+            if not self._is_sqlite:
+                await connection.execute(text(f"SET LOCAL lock_timeout = '{BUSY_TIMEOUT_S:g}s'"))
+                await connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            await connection.run_sync(self._upgrade)
+
+    def _revision(self, connection: Connection) -> str | None:
+        """Read which migration the database stands at; None for an empty one."""
+        names = set(inspect(connection).get_table_names())
+        if tables.VERSION_TABLE in names:
+            return connection.scalar(text(f"SELECT version_num FROM {tables.VERSION_TABLE}"))  # noqa: S608  # a constant
+        if self._is_sqlite and names:
+            raise DatabaseCorruptError(self._where)
+        return None
+
+    def _upgrade(self, connection: Connection) -> None:
+        revision = self._revision(connection)
+        if revision == tables.HEAD:
+            return
+        from sleeptime.store import migrations  # noqa: PLC0415  # Alembic doubles the time to open; few openings need it
+
+        if revision is not None and revision not in migrations.known():
+            raise StoreError(
+                f"{self._where} was written by a newer sleeptime (schema {revision}; this one knows {tables.HEAD}). "
+                "Nothing was changed. Upgrade sleeptime, or use another database."
+            )
+        migrations.upgrade(connection)
+
+    async def _switch_to_wal(self) -> None:
+        """Let readers go on while another writes. The file remembers.
+
+        SQLite does not wait for its busy timeout here, so this does.
+        """
+        async with self._told(), self._engine.connect() as connection:
+            raw = await connection.get_raw_connection()
+            if raw.driver_connection is None:
+                raise StoreError(f"{self._where} lost its connection while it was opened. Try again.")
+            for attempt in range(WAL_ATTEMPTS):
+                try:
+                    await raw.driver_connection.execute("PRAGMA journal_mode = WAL")
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or attempt == WAL_ATTEMPTS - 1:
+                        raise
+                    await asyncio.sleep(WAL_PAUSE_S)
+                else:
+                    return
+
+    # Contexts
+
+    async def add_context(self, context: Context) -> Context:
+        """Keep *context*. The same name with the same text is the one already stored.
+
+        Raises NameTakenError where the name stands for another text.
+        """
+        named = select(contexts).where(contexts.c.name == context.name)
+        try:
+            async with self._writing() as connection:
+                found = (await connection.execute(named)).mappings().one_or_none()
+                if found is None:
+                    await connection.execute(insert(contexts), rows.context_row(context))
+                    return context
+        except _AlreadyStoredError as error:
+            # Another process took the name between the look and the insert (PostgreSQL), or the id is not new.
+            async with self._reading() as connection:
+                found = (await connection.execute(named)).mappings().one_or_none()
+            if found is None:
+                raise StoreError(f"A context with id {context.id!r} is stored already. Use a new id.") from error
+        stored = rows.context_of(found)
+        if stored.text != context.text:
+            raise NameTakenError(context.name)
+        return stored
+
+    async def context(self, name: str) -> Context:
+        """Find a context by name, by id, or by an unambiguous beginning of its id (4 characters or more).
+
+        A name goes before an id, and a whole id before a beginning. Raises ContextNotFoundError.
+        """
+        matches: list[ColumnElement[bool]] = [contexts.c.name == name, contexts.c.id == name]
+        if len(name) >= SHORTEST_ID_PREFIX:
+            matches.append(func.substr(contexts.c.id, 1, len(name), type_=contexts.c.id.type) == name)
+        async with self._reading() as connection:
+            found = (await connection.execute(select(contexts.c.id, contexts.c.name).where(or_(*matches)))).all()
+            for group in ([r.id for r in found if r.name == name], [r.id for r in found if r.id == name]):
+                if group:
+                    break
+            else:
+                group = [r.id for r in found]
+            if len(group) != 1:
+                raise ContextNotFoundError(name)
+            row = (await connection.execute(select(contexts).where(contexts.c.id == group[0]))).mappings().one()
+        return rows.context_of(row)
+
+    async def summaries(self) -> Sequence[Summary]:
+        """All contexts, oldest first; `notes` and `slept_at` are those of the newest version."""
+        newest = (
+            select(func.max(learned_contexts.c.version))
+            .where(learned_contexts.c.context_id == contexts.c.id)
+            .correlate(contexts)
+            .scalar_subquery()
+        )
+        count = (
+            select(func.count())
+            .where(notes.c.context_id == contexts.c.id, notes.c.version == learned_contexts.c.version)
+            .correlate(contexts, learned_contexts)
+            .scalar_subquery()
+        )
+        statement = (
+            select(
+                contexts.c.id,
+                contexts.c.name,
+                contexts.c.characters,
+                contexts.c.created_at,
+                func.coalesce(learned_contexts.c.version, 0).label("versions"),
+                count.label("notes"),
+                learned_contexts.c.created_at.label("slept_at"),
+            )
+            .outerjoin_from(
+                contexts,
+                learned_contexts,
+                (learned_contexts.c.context_id == contexts.c.id) & (learned_contexts.c.version == newest),
+            )
+            .order_by(contexts.c.created_at, contexts.c.name)
+        )
+        async with self._reading() as connection:
+            return [Summary(**row) for row in (await connection.execute(statement)).mappings()]
+
+    async def forget(self, context_id: str) -> None:
+        """Delete a context with its versions, drafts and answers. Ledger rows stay: what was spent was spent.
+
+        A context that is not there is forgotten already.
+        """
+        async with self._writing() as connection:
+            await connection.execute(delete(contexts).where(contexts.c.id == context_id))
+
+    # What was learned
+
+    async def publish(self, learned: LearnedContext, *, sleep_id: str | None) -> LearnedContext:
+        """Keep *learned* as the next version and end its sleep, in one transaction. Versions are never changed.
+
+        With None no sleep ends. A sleep ends in one version: published again, it gives back that one.
+        """
+        of_context = learned_contexts.c.context_id == learned.context_id
+        async with self._writing() as connection:
+            await _hold(connection, learned.context_id)
+            if sleep_id is not None:
+                made = await connection.scalar(
+                    select(learned_contexts.c.version).where(of_context, learned_contexts.c.sleep_id == sleep_id)
+                )
+                if made is not None:
+                    return (await _versions(connection, learned.context_id, version=made))[0]
+                await connection.execute(delete(sleeps).where(sleeps.c.id == sleep_id))
+            last = await connection.scalar(select(func.max(learned_contexts.c.version)).where(of_context))
+            published = replace(learned, version=(last or 0) + 1)
+            await connection.execute(insert(learned_contexts), {**rows.learned_row(published), "sleep_id": sleep_id})
+            if published.notes:
+                await connection.execute(insert(notes), rows.note_rows(published))
+        return published
+
+    async def learned(self, context_id: str, version: int | None = None) -> LearnedContext | None:
+        """A version of what was learned, the newest by default; None if there is none."""
+        async with self._reading() as connection:
+            if version is None:
+                version = await connection.scalar(
+                    select(func.max(learned_contexts.c.version)).where(learned_contexts.c.context_id == context_id)
+                )
+            if version is None:
+                return None
+            found = await _versions(connection, context_id, version=version)
+        return found[0] if found else None
+
+    async def versions(self, context_id: str) -> Sequence[LearnedContext]:
+        """All versions, oldest first."""
+        async with self._reading() as connection:
+            return await _versions(connection, context_id)
+
+    # Sleeps in progress
+
+    async def begin_sleep(self, sleep: Sleep) -> Sleep:
+        """Begin a sleep, or give back the unfinished one of the same context and plan."""
+        plan = fingerprint(sleep.plan)
+        begun = select(sleeps.c.id).where(sleeps.c.context_id == sleep.context_id, sleeps.c.plan_fingerprint == plan)
+        async with self._writing() as connection:
+            await _hold(connection, sleep.context_id)
+            unfinished = await connection.scalar(begun)
+            if unfinished is None:
+                await connection.execute(
+                    insert(sleeps),
+                    {"id": sleep.id, "context_id": sleep.context_id, "plan": sleep.plan, "plan_fingerprint": plan},
+                )
+                for draft in sleep.drafts:
+                    await _keep_draft(connection, sleep.id, draft)
+                return sleep
+            kept = select(drafts.c.draft).where(drafts.c.sleep_id == unfinished).order_by(drafts.c.sample)
+            found = (await connection.scalars(kept)).all()
+        return Sleep(
+            id=unfinished,
+            context_id=sleep.context_id,
+            plan=sleep.plan,
+            drafts=tuple(rows.draft_of(draft) for draft in found),
+        )
+
+    async def checkpoint(self, sleep_id: str, draft: Draft) -> None:
+        """Keep one sample's draft after a round."""
+        async with self._writing() as connection:
+            open_sleep = select(sleeps.c.id).where(sleeps.c.id == sleep_id).with_for_update()
+            if await connection.scalar(open_sleep) is None:
+                raise StoreError(
+                    f"Sleep {sleep_id} is over: its context was forgotten, or another process has finished it. "
+                    "`sleeptime list` shows what is stored."
+                )
+            await _keep_draft(connection, sleep_id, draft)
+
+    async def end_sleep(self, sleep_id: str) -> None:
+        """Drop an unfinished sleep that learned nothing."""
+        async with self._writing() as connection:
+            await connection.execute(delete(sleeps).where(sleeps.c.id == sleep_id))
+
+    # The ledger
+
+    async def record(self, call: Call) -> None:
+        """Append one row to the ledger."""
+        async with self._writing() as connection:
+            await connection.execute(insert(calls), rows.call_row(call))
+
+    async def calls(
+        self, *, context_id: str | None = None, work_id: str | None = None, limit: int | None = None
+    ) -> Sequence[Call]:
+        """Rows of the ledger, oldest first; with *limit* the newest that many."""
+        statement: Select[tuple[object, ...]] = select(calls).order_by(calls.c.at.desc(), calls.c.position.desc())
+        if context_id is not None:
+            statement = statement.where(calls.c.context_id == context_id)
+        if work_id is not None:
+            statement = statement.where(calls.c.work_id == work_id)
+        if limit is not None:
+            statement = statement.limit(limit)
+        async with self._reading() as connection:
+            found = (await connection.execute(statement)).mappings().all()
+        return [rows.call_of(row) for row in reversed(found)]
+
+    async def totals(self) -> Sequence[Totals]:
+        """The ledger's sums by context, phase and `sees`, computed by the database.
+
+        `works` counts the sleeps or answers (`work_id`) with at least one call that came back "ok". The cost is
+        unknown when a call without a price came back "ok" or spent tokens; one that failed before it spent any
+        costs nothing.
+        """
+        is_ok = calls.c.outcome == "ok"
+        spent = calls.c.input_tokens + calls.c.output_tokens > 0
+        key = (calls.c.context_id, calls.c.phase, calls.c.sees)
+        statement = (
+            select(
+                *key,
+                func.count(distinct(case((is_ok, calls.c.work_id)))).label("works"),
+                func.count().label("calls"),
+                func.sum(calls.c.input_tokens).label("input_tokens"),
+                func.sum(calls.c.cached_input_tokens).label("cached_input_tokens"),
+                func.sum(calls.c.output_tokens).label("output_tokens"),
+                func.sum(calls.c.reasoning_tokens).label("reasoning_tokens"),
+                func.sum(calls.c.cost_usd).label("cost_usd"),
+                func.count(case((calls.c.cost_usd.is_(None) & (is_ok | spent), 1))).label("unpriced"),
+            )
+            .group_by(*key)
+            .order_by(func.min(calls.c.position))
+        )
+        async with self._reading() as connection:
+            return [rows.totals_of(row) for row in (await connection.execute(statement)).mappings()]
+
+    # Answers
+
+    async def keep_answer(self, context_id: str, work_id: str, answer: Answer, at: datetime) -> None:
+        """Keep a query with its answer. Raises ContextNotFoundError where the context was forgotten meanwhile."""
+        async with self._writing() as connection:
+            await _hold(connection, context_id)
+            await connection.execute(
+                insert(answers), {"context_id": context_id, "work_id": work_id, "at": at, **rows.answer_row(answer)}
+            )
+
+    async def answers(self, context_id: str, *, limit: int = 20) -> Sequence[Answer]:
+        """The newest answers of a context, newest first."""
+        statement = (
+            select(answers)
+            .where(answers.c.context_id == context_id)
+            .order_by(answers.c.at.desc(), answers.c.position.desc())
+            .limit(limit)
+        )
+        async with self._reading() as connection:
+            return [rows.answer_of(row) for row in (await connection.execute(statement)).mappings()]
+
+    # Transactions
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncGenerator[AsyncConnection]:
+        """One transaction that sees one moment of the database."""
+        options = {} if self._is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        async with self._told(), self._engine.connect() as connection:
+            await connection.execution_options(**options)
+            yield connection
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncGenerator[AsyncConnection]:
+        """One transaction, committed at the end, or as if it had never been."""
+        async with self._told(), self._writer, self._engine.connect() as connection:
+            await connection.execution_options(writes=True)
+            async with connection.begin():
+                yield connection
+
+    @asynccontextmanager
+    async def _told(self) -> AsyncGenerator[None]:
+        """Tell a failure of the database as a StoreError."""
+        if self._is_closed:
+            raise StoreError(f"{self._where} was closed by this program. Open it again.")
+        try:
+            yield
+        except (DBAPIError, sqlite3.Error, PoolTimeoutError, OSError) as error:
+            raise _explained(error, self._where) from error
+
+
+async def _hold(connection: AsyncConnection, context_id: str) -> None:
+    """Queue behind other writers of this context. Raises ContextNotFoundError."""
+    row = select(contexts.c.id).where(contexts.c.id == context_id).with_for_update()
+    if await connection.scalar(row) is None:
+        raise ContextNotFoundError(context_id)
+
+
+async def _versions(
+    connection: AsyncConnection, context_id: str, *, version: int | None = None
+) -> list[LearnedContext]:
+    """Read all versions of a context, or one of them, oldest first."""
+
+    async def read(table: Table, *order: str) -> Sequence[RowMapping]:
+        statement = select(table).where(table.c.context_id == context_id).order_by(*order)
+        if version is not None:
+            statement = statement.where(table.c.version == version)
+        return (await connection.execute(statement)).mappings().all()
+
+    learned = await read(learned_contexts, "version")
+    written: dict[int, list[rows.Row]] = {row["version"]: [] for row in learned}
+    for note in await read(notes, "version", "position"):
+        written[note["version"]].append(note)
+    return [rows.learned_of(row, written[row["version"]]) for row in learned]
+
+
+async def _keep_draft(connection: AsyncConnection, sleep_id: str, draft: Draft) -> None:
+    """Put *draft* in the place of the sample's earlier one."""
+    written = rows.draft_json(draft)
+    earlier = update(drafts).where(drafts.c.sleep_id == sleep_id, drafts.c.sample == draft.sample)
+    if (await connection.execute(earlier.values(draft=written))).rowcount == 0:
+        await connection.execute(insert(drafts), {"sleep_id": sleep_id, "sample": draft.sample, "draft": written})
+
+
+class _AlreadyStoredError(StoreError):
+    """A row with this key is in the database already."""
+
+
+def _explained(error: Exception, where: str) -> StoreError:
+    """Say what *error* of a driver means for the user."""
+    orig = getattr(error, "orig", None) or error
+    why = " ".join(str(orig).split())
+    if isinstance(error, IntegrityError):
+        return _AlreadyStoredError(f"{where} holds such a row already: {why}. Nothing was changed.")
+    if isinstance(error, PoolTimeoutError):
+        return DatabaseBusyError(where, "all connections of this process are in use")
+    if isinstance(orig, sqlite3.Error):
+        return _explained_by_sqlite(orig, where)
+    sqlstate = str(getattr(orig, "sqlstate", None) or "")
+    if sqlstate == "53100":  # disk_full
+        return DatabaseFullError(where)
+    if sqlstate.startswith("XX00"):  # data or index corrupted
+        return DatabaseCorruptError(where)
+    if sqlstate.startswith(("28", "3D", "42501")):  # login refused, no such database, not allowed
+        return StoreError(f"{where} refused: {why}. Check the user, password and database of its URL.")
+    if isinstance(orig, OSError) or sqlstate.startswith(("08", "53", "55P03", "57P", "40")) or _is_disconnect(error):
+        return DatabaseBusyError(where, why or type(orig).__name__)
+    return StoreError(f"{where} failed: {why}")
+
+
+def _explained_by_sqlite(error: sqlite3.Error, where: str) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the kind, without its variety
+    if code == sqlite3.SQLITE_FULL:
+        return DatabaseFullError(where)
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return DatabaseCorruptError(where)
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return DatabaseBusyError(where, "another process is writing to it")
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
+        return StoreError(f"{where} cannot be used: {error}. Check the permissions of the file and of its folder.")
+    return StoreError(f"{where} failed: {error}")
+
+
+def _is_disconnect(error: Exception) -> bool:
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def _make_folder(database: Path) -> None:
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{database.parent} cannot be made for the database: {error.strerror}. Choose another place."
+        ) from error
+
+
+def _url(url_or_path: str | Path) -> URL:
+    """Read a path, `sqlite:///…` or `postgresql://…`. Raises StoreError, which never shows a password."""
+    if isinstance(url_or_path, Path) or "://" not in url_or_path:
+        return URL.create("sqlite+aiosqlite", database=str(Path(url_or_path).expanduser().absolute()))
+    scheme = url_or_path.partition("://")[0].partition("+")[0]
+    try:
+        url = make_url(url_or_path)
+    except (ArgumentError, ValueError):
+        raise StoreError(f"The {scheme} URL cannot be read. Write postgresql://USER:PASSWORD@HOST:PORT/NAME.") from None
+    if scheme == "sqlite":
+        if not url.database or url.database == ":memory:":
+            raise StoreError("A database needs a file: write sqlite:///path, or the path alone.")
+        return URL.create("sqlite+aiosqlite", database=str(Path(url.database).absolute()))
+    if scheme not in ("postgresql", "postgres"):
+        raise StoreError(f"{scheme}:// is no database sleeptime knows. Give a path, sqlite:///… or postgresql://….")
+    if "@" in (url.host or ""):
+        raise StoreError("The password in the PostgreSQL URL holds an @: write it as %40.")
+    query = {"ssl" if key == "sslmode" else key: value for key, value in url.query.items()}
+    if unknown := sorted(set(query) - _URL_OPTIONS):
+        raise StoreError(
+            f"The PostgreSQL URL has unknown options: {', '.join(unknown)}. "
+            "Known are host, port, sslmode and prepared_statement_cache_size."
+        )
+    return url.set(drivername="postgresql+asyncpg", query=query)
+
+
+def _engine(url: URL, busy_timeout_s: float) -> AsyncEngine:
+    """Make the pool of connections. Statements are logged without the texts they carry."""
+    if url.get_backend_name() == "postgresql":
+        try:
+            return create_async_engine(
+                url, hide_parameters=True, pool_pre_ping=True, connect_args={"timeout": CONNECT_TIMEOUT_S}
+            )
+        except ModuleNotFoundError as error:
+            raise StoreError("PostgreSQL needs a driver: pip install 'sleeptime[postgres]'.") from error
+    # isolation_level None: transactions begin where `_begin` says, not where the driver guesses.
+    engine = create_async_engine(
+        url, hide_parameters=True, connect_args={"timeout": busy_timeout_s, "isolation_level": None}
+    )
+    event.listen(engine.sync_engine, "connect", _set_up)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    # A writer takes its turn at once: a reader that turns writer half-way could be refused.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

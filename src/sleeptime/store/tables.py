@@ -1,0 +1,211 @@
+"""The tables, and the two types of their columns that databases do not share.
+
+    contexts ─┬─ learned_contexts ── notes      versions: inserted once, then never changed
+              ├─ sleeps ── drafts               unfinished work, a draft for each sample
+              └─ answers
+    calls                                       the ledger: appended to, outlives its contexts
+
+`HEAD` names the migration after which a database looks like this. Rows of versions
+and of the ledger are guarded by triggers, which only the migrations know.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+HEAD = "0001"
+VERSION_TABLE = "sleeptime_schema"
+
+_ESCAPE = "\ufdd0"  # a code point that Unicode sets aside for use inside a program
+_UNSTORABLE = re.compile(f"[\x00\ud800-\udfff{_ESCAPE}]")
+_ESCAPED = re.compile(f"{_ESCAPE}([0-9a-f]{{4}})")
+
+
+def escaped(text: str) -> str:
+    """Write *text* without the code points PostgreSQL or UTF-8 refuse: NUL and lone surrogates."""
+    return _UNSTORABLE.sub(lambda found: f"{_ESCAPE}{ord(found[0]):04x}", text)
+
+
+def unescaped(text: str) -> str:
+    """Undo `escaped`."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+
+
+class AnyText(TypeDecorator[str]):
+    """Text that gives back every Python string as it was, on every database."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002  # SQLAlchemy's signature
+        return None if value is None else escaped(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002  # SQLAlchemy's signature
+        return None if value is None else unescaped(value)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment in UTC. A naive time is refused: it could mean any moment."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  # SQLAlchemy's signature
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a time needs its zone: {value}")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  # SQLAlchemy's signature
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# SQLite numbers rows by itself only where the key is declared as INTEGER.
+_Position = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _usage() -> list[Column[int]]:
+    """Make the four columns of a `Usage`; totals are inclusive."""
+    names = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens")
+    return [Column(name, BigInteger, nullable=False) for name in names]
+
+
+metadata = MetaData()
+
+contexts = Table(
+    "contexts",
+    metadata,
+    Column("id", AnyText, primary_key=True),
+    Column("name", AnyText, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("characters", BigInteger, nullable=False),
+    Column("source", AnyText, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("text", AnyText, nullable=False),
+    UniqueConstraint("name", name="contexts_have_one_name"),
+)
+
+learned_contexts = Table(
+    "learned_contexts",
+    metadata,
+    Column("context_id", AnyText, ForeignKey("contexts.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("sleep_id", AnyText),  # the sleep that ended in this version, if one did
+    Column("context_fingerprint", Text, nullable=False),
+    Column("strategy", AnyText, nullable=False),
+    Column("model", AnyText, nullable=False),
+    Column("prompt_fingerprint", Text, nullable=False),
+    *_usage(),
+    Column("cost_usd", Double),
+    Column("stop_reasons", Text, nullable=False),
+    Column("rounds", Integer, nullable=False),
+    Column("failed_rounds", Integer, nullable=False),
+    Column("samples", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    UniqueConstraint("sleep_id", name="a_sleep_is_published_once"),
+)
+
+notes = Table(
+    "notes",
+    metadata,
+    Column("context_id", AnyText, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("id", AnyText, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("sample", Integer, nullable=False),
+    Column("question", AnyText),
+    Column("text", AnyText, nullable=False),
+    Column("evidence", Text, nullable=False),
+    ForeignKeyConstraint(
+        ["context_id", "version"], ["learned_contexts.context_id", "learned_contexts.version"], ondelete="CASCADE"
+    ),
+)
+
+sleeps = Table(
+    "sleeps",
+    metadata,
+    Column("id", AnyText, primary_key=True),
+    Column("context_id", AnyText, ForeignKey("contexts.id", ondelete="CASCADE"), nullable=False),
+    Column("plan", AnyText, nullable=False),
+    Column("plan_fingerprint", Text, nullable=False),
+    UniqueConstraint("context_id", "plan_fingerprint", name="one_sleep_for_each_plan"),
+)
+
+drafts = Table(
+    "drafts",
+    metadata,
+    Column("sleep_id", AnyText, ForeignKey("sleeps.id", ondelete="CASCADE"), primary_key=True),
+    Column("sample", Integer, primary_key=True, autoincrement=False),
+    Column("draft", Text, nullable=False),
+)
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("position", _Position, primary_key=True),
+    Column("id", AnyText, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("phase", Text, nullable=False),
+    Column("model", AnyText, nullable=False),
+    *_usage(),
+    Column("cost_usd", Double),
+    Column("latency_s", Double, nullable=False),
+    Column("outcome", AnyText, nullable=False),
+    Column("price_card", AnyText),
+    Column("context_id", AnyText),  # no foreign key: what was spent was spent
+    Column("version", Integer),
+    Column("work_id", AnyText),
+    Column("sees", Text),
+    Column("level", Text),
+    Column("request_id", AnyText),
+    UniqueConstraint("id", name="a_call_is_recorded_once"),
+    Index("calls_by_context", "context_id", "at"),
+    Index("calls_by_work", "work_id"),
+    Index("calls_by_phase", "phase"),
+    Index("calls_by_time", "at"),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("position", _Position, primary_key=True),
+    Column("work_id", AnyText, nullable=False),
+    Column("context_id", AnyText, ForeignKey("contexts.id", ondelete="CASCADE"), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("question", AnyText, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("sees", Text, nullable=False),
+    Column("version", Integer),
+    Column("model", AnyText, nullable=False),
+    Column("text", AnyText, nullable=False),
+    Column("thinking", AnyText, nullable=False),
+    *_usage(),
+    Column("cost_usd", Double),
+    Column("latency_s", Double, nullable=False),
+    Column("finish_reason", Text, nullable=False),
+    UniqueConstraint("work_id", name="an_answer_is_kept_once"),
+    Index("answers_by_context", "context_id", "at"),
+)
