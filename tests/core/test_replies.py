@@ -83,8 +83,8 @@ def test_revising_reads_all_three_changes() -> None:
     revision = revising(said("", call))
 
     assert [(o.verb, o.id, o.kind, o.text, o.question) for o in revision.operations] == [
-        ("replace", "n1", "inference", "b", None),
-        ("retire", "n2", "inference", "", None),
+        ("replace", "n1", None, "b", None),
+        ("retire", "n2", None, "", None),
         ("add", None, "inference", "a", None),
         ("add", None, "anticipated", "6", "What does C4 show?"),
     ]
@@ -131,16 +131,17 @@ def test_a_known_note_said_again_is_a_citation_of_it() -> None:
 
 
 def test_plain_notes_read_every_kind_of_line() -> None:
-    reply = "Here you are.\n<notes>\n- a bullet\n? How many? => 8\n! count first\n~ n2: better\n- n3\n[n4] plan: kept\ndone\n</notes>"
+    lines = ["- a bullet", "? How many? => 8", "! count first", "~ n2: better", "- n3", "[n4] plan: kept", "done"]
+    reply = "Here you are.\n<notes>\n" + "\n".join(lines) + "\n</notes>"
 
     revision = revising_plain(said(reply), SHEET, ())
 
     assert [(o.verb, o.id, o.kind, o.text, o.question) for o in revision.operations] == [
-        ("add", None, "inference", "a bullet", None),
+        ("add", None, None, "a bullet", None),
         ("add", None, "anticipated", "8", "How many?"),
         ("add", None, "plan", "count first", None),
-        ("replace", "n2", "inference", "better", None),
-        ("retire", "n3", "inference", "", None),
+        ("replace", "n2", None, "better", None),
+        ("retire", "n3", None, "", None),
         ("add", None, "plan", "kept", None),
     ]
     assert revision.is_done

@@ -52,11 +52,12 @@ class Operation:
     """One change to the notes: add, replace by id, or retire by id.
 
     `cites` holds quotations from the context and ids of notes this one rests on.
+    `kind` None keeps the kind of what is replaced; a new note is then an inference.
     """
 
     verb: Literal["add", "replace", "retire"]
     id: str | None = None
-    kind: NoteKind = "inference"
+    kind: NoteKind | None = None
     text: str = ""
     question: str | None = None
     cites: tuple[str, ...] = ()
@@ -110,8 +111,8 @@ class Draft:
     def revised(self, revision: Revision, context: Context, *, max_characters: int) -> Draft:
         """Carry out one round's revision, in order, within the cap on the text of c′.
 
-        A note that would pass the cap is cut at the cap if it replaces one, refused
-        if it is new; either is told to the model through `remarks`. Unknown ids are
+        A note that would pass the cap is cut at the cap if it replaces one or is the
+        first, else refused; either is told to the model through `remarks`. Unknown ids are
         refused the same way. A note whose text stands already is not added twice.
         """
         notes = list(self.notes)
@@ -122,41 +123,33 @@ class Draft:
             if operation.verb != "add" and at is None:
                 remarks.append(f"There is no note {operation.id}; nothing was changed for it.")
                 continue
-            if operation.verb == "retire":
-                del notes[at or 0]
+            if operation.verb == "retire" and at is not None:
+                del notes[at]
                 continue
-            others = sum(len(note.plain) for i, note in enumerate(notes) if i != at)
-            room = max_characters - others
-            if operation.verb == "replace":
-                text = operation.text
-                if len(text) > room:
-                    remarks.append(f"The text was {len(text)} characters long and was cut to {room}.")
-                    text = cut(text, room)
-                old = notes[at or 0]
-                notes[at or 0] = replace(
-                    old,
-                    text=text,
-                    kind=operation.kind,
-                    question=operation.question,
-                    evidence=evidence(operation.cites, context, notes) or old.evidence,
-                    status="unverified",
-                )
-                continue
+            old = None if at is None else notes[at]
             note = Note(
-                id=f"n{made + 1}",
-                kind=operation.kind,
+                id=old.id if old else f"n{made + 1}",
                 text=operation.text,
+                kind=operation.kind or (old.kind if old else "inference"),
                 question=operation.question,
-                evidence=evidence(operation.cites, context, notes),
+                evidence=evidence(operation.cites, context, notes) or (old.evidence if old else ()),
                 sample=self.sample,
             )
-            if any(old.plain == note.plain for old in notes):
+            if old is None and any(other.plain == note.plain for other in notes):
                 continue
+            room = max_characters - sum(len(other.plain) for other in notes if other is not old)
             if len(note.plain) > room:
-                remarks.append(f"A note of {len(note.plain)} characters was refused: only {max(0, room)} are left.")
-                continue
-            notes.append(note)
-            made += 1
+                text = cut(note.text, room - len(note.plain) + len(note.text))
+                if (notes and old is None) or not text:
+                    remarks.append(f"A note of {len(note.plain)} characters was refused: only {max(0, room)} are left.")
+                    continue
+                remarks.append(f"The text was {len(note.plain)} characters long and was cut to {room}.")
+                note = replace(note, text=text)
+            if at is None:
+                notes.append(note)
+                made += 1
+            else:
+                notes[at] = note
         return replace(
             self,
             notes=tuple(notes),

@@ -194,7 +194,7 @@ def _plain_operation(line: str, cites: tuple[str, ...]) -> Operation:
         verb, identity, line = "replace", match[1], match[2]
     elif match := _LISTED.fullmatch(line):
         line = _MARKS[match[1]] + match[2]
-    kind: NoteKind = "inference"
+    kind: NoteKind | None = None
     question = None
     if line.startswith("?"):
         asked, _, answer = line[1:].partition("=>")
@@ -215,11 +215,11 @@ def _plain_operation(line: str, cites: tuple[str, ...]) -> Operation:
 
 
 def _noted(verb: str, item: Mapping[str, Any]) -> Operation:
-    kind = item.get("kind", "inference")
+    kind = item.get("kind")
     question = item.get("question") or None
-    if kind not in NOTE_KINDS or (question is not None and not isinstance(question, str)):
+    if kind not in (None, *NOTE_KINDS) or (question is not None and not isinstance(question, str)):
         raise UnreadableReplyError(f"a note has the wrong kind or question: {dict(item)}")
-    if kind != "anticipated":
+    if kind in ("inference", "plan"):
         question = None
     return Operation(
         verb="replace" if verb == "replace" else "add",
