@@ -34,7 +34,7 @@ class Thinker:
     """
 
     def __init__(
-        self, samples: list[chains.Sample], *, slip: float = 0.004, fails: frozenset[str] = frozenset()
+        self, samples: list[chains.Sample], *, slip: float = 0.01, fails: frozenset[str] = frozenset()
     ) -> None:
         self.samples = {sample.text: sample for sample in samples}
         self.slip = slip
@@ -60,7 +60,7 @@ class Thinker:
                     continue
                 known.add(link.name)
                 wrong = link.value % chains.FACE + 1
-                value = wrong if self._slips(f"note {name} {link.name}") else link.value
+                value = wrong if self._slips(f"note {name} {link.name}", self.slip / 10) else link.value
                 evidence = (Span(section=target, start=0, end=1),)
                 written.append(Note(id=f"n{len(written)}", text=state(link.name, value), evidence=evidence))
         notes = tuple(written)
@@ -92,18 +92,18 @@ class Thinker:
         query = next(query for query in sample.queries if query.question == question)
         notes = {} if learned is None or sees == "context" else dict(_read(note.text) for note in learned.shown)
         reach = (1, 1, 3, 6, 99)[level.amount]
-        if sees == "learned" and not set(query.names) <= set(notes):
-            value = self._guess(name, question)
-        elif query.kind == "value" and query.names[0] in notes:
-            value = notes[query.names[0]]
-        elif set(query.names) <= set(notes):
-            a, b = (int(notes[n]) for n in query.names)
-            value = str(chains.on_face(a + b if query.kind == "sum" else a - b))
+        known = dict(notes)
+        if sees != "learned":
+            known |= {q.name: str(q.value) for q in sample.quantities if q.source is None}
+        if set(query.names) <= set(known):
+            values = [int(known[name]) for name in query.names]
+            sign = -1 if query.kind == "difference" else 1
+            value = str(chains.on_face(values[0] + sign * sum(values[1:])))
         elif query.depth <= reach:
             value = query.answer
         else:
             value = self._guess(name, question)
-        if self._slips(f"{name} {question} {sees} {level}"):
+        if self._slips(f"{name} {question} {sees} {level}", self.slip):
             value = self._guess(name, question)
         shorter = notes and level.amount < 4
         return Answer(
@@ -127,8 +127,8 @@ class Thinker:
         query = next(query for query in sample.queries if query.question == question)
         return LogProb(total=-6.0 + 8 * query.asking_probability - 3 * (query.kind != "value"), tokens=7)
 
-    def _slips(self, what: str) -> bool:
-        return hashlib.sha256(what.encode()).digest()[0] / 256 < self.slip
+    def _slips(self, what: str, share: float) -> bool:
+        return int.from_bytes(hashlib.sha256(what.encode()).digest()[:4]) / 2**32 < share
 
     def _guess(self, name: str, question: str) -> str:
         return str(hashlib.sha256(f"{name} {question}".encode()).digest()[1] % chains.FACE + 1)
@@ -145,7 +145,7 @@ async def measure(thinker: Thinker, *, contexts: int, seed: int = 3) -> DemoResu
     )
 
 
-def thinker(contexts: int, *, seed: int = 3, slip: float = 0.004, fails: frozenset[str] = frozenset()) -> Thinker:
+def thinker(contexts: int, *, seed: int = 3, slip: float = 0.01, fails: frozenset[str] = frozenset()) -> Thinker:
     return Thinker(chains.draw(seed, contexts=contexts, queries_per_context=4), slip=slip, fails=fails)
 
 

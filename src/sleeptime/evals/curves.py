@@ -10,6 +10,7 @@ knows nothing about engines or reports.
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Figure:
     """A measured number, its 95 % interval clustered by context, and what it should reach.
 
     `value` is None where it could not be measured, and `note` says why; `as_measured`
-    is then the number without the proof that accuracies are equal. `missing` counts
+    is the number at a cheaper level that looks as accurate but is not shown to be. `missing` counts
     queries without a usable answer; they are left out, not scored as wrong.
     """
 
@@ -106,9 +107,9 @@ class Bin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What one query costs at two levels, in output tokens, and what one sleep takes.
+    """What one query costs at two levels of equal accuracy as measured, in output tokens, and what one sleep takes.
 
-    `is_shown` is False where the two levels are equally accurate as measured but not shown to be.
+    `is_shown` is False where there are too few contexts to show that the accuracies are equal.
     """
 
     without_level: str
@@ -375,45 +376,52 @@ class _Table:
 
 
 def _compare(table: _Table, match: Match, price: PriceCard | None) -> dict[str, Figure]:
-    """Compare tokens, costs and money at the two matched levels; unproven figures keep what was measured."""
-    level = match.with_sleep or match.nearest
-    figures: dict[str, Figure] = {}
-    if match.without is None or level is None:
-        nothing, empty = np.full(1, np.nan), np.full(table.shape, np.nan)
-        return {name: table.figure(nothing, empty, name=name, note=match.reason) for name in COMPARED}
-    tokens, tokens_slept = table.tokens("no_sleep", match.without), table.tokens("sleep", level)
-    both = tokens + tokens_slept
-    before, after = stats.means(tokens, table.weights), stats.means(tokens_slept, table.weights)
+    """Compare tokens, costs and money at the matched levels.
+
+    Where a cheaper level with sleep is as accurate as measured but not shown to be, its numbers stand beside.
+    """
+    without = match.without
+    tokens = np.full(table.shape, np.nan) if without is None else table.tokens("no_sleep", without)
+    before = stats.means(tokens, table.weights)
     sleep = stats.means(table.sleep_tokens(), table.weights)
 
-    def put(name: str, replicates: Array) -> None:
-        if match.with_sleep:
-            figures[name] = table.figure(replicates, both, name=name)
-        else:
-            figures[name] = table.figure(
-                np.full(1, np.nan),
-                both,
-                name=name,
-                note=match.reason,
-                as_measured=stats.estimate(replicates[:1]).value,
-            )
+    def after(level: str) -> Array:
+        return stats.means(table.tokens("sleep", level), table.weights)
 
-    put("token_ratio", stats.ratios(before, after))
-    for t in PRICES:
-        slept = stats.cost_per_query(after, sleep, queries=QUERIES_PER_SLEEP, price=t)
-        put(f"cost_ratio_t{t}", stats.ratios(t * before, slept))
-    for t in PRICES:
-        put(f"break_even_t{t}", stats.break_even(before, after, sleep, price=t))
-    for name, with_cache in (("money_ratio", True), ("money_ratio_uncached", False)):
-        if price is None:
-            figures[name] = table.figure(np.full(1, np.nan), both, name=name, note="no price card was given")
-            continue
+    def cost_ratio(t: int, level: str) -> Array:
+        slept = stats.cost_per_query(after(level), sleep, queries=QUERIES_PER_SLEEP, price=t)
+        return stats.ratios(t * before, slept)
+
+    def money_ratio(card: PriceCard, with_cache: bool, level: str) -> Array:
         spent, spent_slept, spent_asleep = (
-            stats.means(grid, table.weights)
-            for grid in _money(table, match.without, level, price, with_cache=with_cache)
+            stats.means(grid, table.weights) for grid in _money(table, str(without), level, card, with_cache=with_cache)
         )
         slept = stats.cost_per_query(spent_slept, spent_asleep, queries=QUERIES_PER_SLEEP, price=1)
-        put(name, stats.ratios(spent, slept))
+        return stats.ratios(spent, slept)
+
+    at: dict[str, Callable[[str], Array]] = {"token_ratio": lambda level: stats.ratios(before, after(level))}
+    for t in PRICES:
+        at[f"cost_ratio_t{t}"] = partial(cost_ratio, t)
+        at[f"break_even_t{t}"] = partial(lambda t, level: stats.break_even(before, after(level), sleep, price=t), t)
+    if price is not None:
+        at["money_ratio"] = partial(money_ratio, price, True)
+        at["money_ratio_uncached"] = partial(money_ratio, price, False)
+
+    figures: dict[str, Figure] = {}
+    unmeasured = np.full(1, np.nan)
+    for name in COMPARED:
+        if name not in at:
+            figures[name] = table.figure(unmeasured, tokens, name=name, note="no price card was given")
+            continue
+        shown = unmeasured if match.with_sleep is None else at[name](match.with_sleep)
+        beside = None if match.nearest in (None, match.with_sleep) else at[name](str(match.nearest))[:1]
+        figures[name] = table.figure(
+            shown,
+            tokens,
+            name=name,
+            note=match.reason,
+            as_measured=None if beside is None else stats.estimate(beside).value,
+        )
     return figures
 
 
@@ -428,17 +436,16 @@ def _money(table: _Table, without: str, level: str, price: PriceCard, *, with_ca
 
 
 def _costs(table: _Table, match: Match) -> Costs | None:
-    level = match.with_sleep or match.nearest
     sleep = stats.estimate(stats.means(table.sleep_tokens(), table.weights)).value
-    if match.without is None or level is None or sleep is None:
+    if match.without is None or match.nearest is None or sleep is None:
         return None
     return Costs(
         without_level=match.without,
-        with_level=level,
+        with_level=match.nearest,
         without=float(np.nanmean(table.tokens("no_sleep", match.without))),
-        with_sleep=float(np.nanmean(table.tokens("sleep", level))),
+        with_sleep=float(np.nanmean(table.tokens("sleep", match.nearest))),
         sleep=sleep,
-        is_shown=match.with_sleep is not None,
+        is_shown=match.nearest == match.with_sleep,
     )
 
 

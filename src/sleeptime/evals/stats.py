@@ -87,7 +87,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """The levels at which two arms are compared, or why there is no such pair.
+    """The levels at which two arms are compared, and why they are not better ones.
 
     `without` is the cheapest level without sleep within the margin of that arm's best;
     `with_sleep` the cheapest level with sleep shown not to be worse than that best;
@@ -123,15 +123,14 @@ def match_levels(
         (trial for trial in slept if is_non_inferior(trial.correct, best.correct, weights, margin=margin)), None
     )
     points = f"{margin * 100:g} points"
-    if shown:
-        reason = ""
-    elif nearest:
+    reason = ""
+    if nearest is None:
+        reason = f"no level with sleep comes within {points} of {best.level} without sleep"
+    elif nearest is not shown:
         reason = (
             f"{nearest.level} with sleep is within {points} as measured, but {best.correct.shape[0]} contexts "
             "are too few to show it; draw more"
         )
-    else:
-        reason = f"no level with sleep comes within {points} of {best.level} without sleep"
     return Match(
         best=best.level,
         without=cheapest.level,

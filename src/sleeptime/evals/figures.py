@@ -1,0 +1,279 @@
+"""Draw the demo's three figures: data in, chart out.
+
+One visual language: blue is sleep, orange is no sleep, a dashed line is a sleep cut
+short, a bar is a 95 % interval. Lines are labelled where they run, not in a legend,
+and amounts start at zero. Colours are the light ones; `DARK` says what each becomes
+on a dark page. This file knows nothing about pages or files.
+"""
+
+from typing import Any, Literal
+
+import altair as alt
+import vl_convert
+
+from sleeptime.evals import stats
+from sleeptime.evals.curves import PRICES, QUERIES_PER_SLEEP, Costs, DemoResult, Figure
+from sleeptime.evals.rows import SWEPT
+
+INK, MUTED, GRID = "#1d2433", "#5f6b7e", "#e3e7ee"
+SLEEP, NO_SLEEP = "#1f5fa8", "#b8520f"
+DARK = {INK: "#e8ebf1", MUTED: "#9aa5b8", GRID: "#2c3442", SLEEP: "#7db4f0", NO_SLEEP: "#f0a064"}
+"""Both pairs keep apart for every common kind of colour blindness, and from their page by 4.5 : 1 or more."""
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
+WIDTH, HEIGHT = 640, 300
+MOST_QUERIES = 100
+VEGA_LITE = "6.4"
+
+CONFIG: dict[str, Any] = {  # Any: Vega-Lite's configuration is open
+    "background": "transparent",
+    "font": FONT,
+    "padding": {"left": 2, "right": 6, "top": 6, "bottom": 2},
+    "view": {"stroke": None},
+    "axis": {
+        "domainColor": MUTED,
+        "grid": False,
+        "gridColor": GRID,
+        "labelColor": MUTED,
+        "labelFontSize": 11.5,
+        "labelPadding": 6,
+        "tickColor": MUTED,
+        "tickSize": 4,
+        "titleColor": MUTED,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "titlePadding": 10,
+    },
+    "axisY": {"domain": False, "grid": True, "ticks": False},
+    "title": {"color": INK, "fontSize": 12.5, "fontWeight": "bold", "anchor": "start", "offset": 10},
+}
+
+Drawing = alt.LayerChart | alt.HConcatChart
+Datum = dict[str, Any]  # Any: numbers and words side by side, as charts take them
+
+_COLOUR = {"no_sleep": NO_SLEEP, "sleep": SLEEP}
+_BELOW_LABELS = {"no_sleep": "no sleep", "sleep": "with sleep"}
+
+
+def accuracy_by_tokens(result: DemoResult) -> Drawing:
+    """Accuracy against test-time tokens, with and without sleep; a line joins each arm's efficient levels."""
+    layers: list[alt.Chart] = []
+    most = 1.0
+    for arm in SWEPT:
+        points = [
+            _point(point.level, point.tokens.value, point.accuracy) for point in result.points if point.arm == arm
+        ]
+        points = [point for point in points if point["x"] is not None and point["y"] is not None]
+        if not points:
+            continue
+        most = max(most, *(point["x"] for point in points))
+        efficient = [
+            {"x": tokens, "y": accuracy}
+            for tokens, accuracy in stats.envelope([p["x"] for p in points], [p["y"] for p in points])
+        ]
+        colour = _COLOUR[arm]
+        above = arm == "sleep"
+        first = min(points, key=lambda point: point["x"])
+        layers += [
+            _over(efficient).mark_line(color=colour, strokeWidth=2),
+            _intervals(points, colour),
+            _over(points).mark_circle(color=colour, size=60, opacity=1),
+            _over(points)
+            .mark_text(color=colour, fontSize=11, dx=0 if above else 11, dy=-13 if above else 11)
+            .encode(text="label:N"),
+            _over([first])
+            .mark_text(color=colour, fontSize=13, fontWeight="bold", align="left", dx=-5, dy=26)
+            .encode(text=alt.value(_BELOW_LABELS[arm])),
+        ]
+    layers += _ratio_bracket(result)
+    ticks = [tokens for tokens in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if tokens <= most * 1.5]
+    x = alt.X(
+        "x:Q",
+        scale=alt.Scale(type="log", base=2, domain=[2, max(8.0, most * 1.25)], nice=False),
+        axis=alt.Axis(values=[tick for tick in ticks if tick >= 2], title="test-time tokens per query (log scale)"),
+    )
+    y = _y(1.22, title="accuracy", values=[0, 0.2, 0.4, 0.6, 0.8, 1.0], number="%")
+    return _layered(layers, x, y).properties(width=WIDTH, height=HEIGHT)
+
+
+def _ratio_bracket(result: DemoResult) -> list[alt.Chart]:
+    """Mark how far apart the two compared levels are."""
+    costs, ratio = result.costs, result.figures["token_ratio"]
+    number = ratio.value if ratio.as_measured is None else ratio.as_measured
+    if costs is None or number is None or number <= 1.2:
+        return []
+    words = f"{number:.1f}× fewer tokens" + ("" if costs.is_shown else " as measured; too few contexts to be sure")
+    ends: list[Datum] = [{"x": costs.with_sleep, "y": 1.15}, {"x": costs.without, "y": 1.15}]
+    middle = (costs.with_sleep * costs.without) ** 0.5
+    return [
+        _over(ends).mark_line(color=MUTED, strokeWidth=1),
+        _over(ends).mark_tick(color=MUTED, thickness=1, size=9, orient="vertical"),
+        _over([{"x": middle, "y": 1.15}])
+        .mark_text(color=INK, fontSize=12, fontWeight="bold", dy=-9)
+        .encode(text=alt.value(words)),
+    ]
+
+
+def cost_by_queries(costs: Costs) -> Drawing:
+    """Cost per query against the number of queries that share a sleep, at both prices of a test-time token."""
+    return alt.hconcat(*[_cost_panel(costs, t) for t in PRICES], spacing=44)
+
+
+def _cost_panel(costs: Costs, t: int) -> alt.LayerChart:
+    def with_sleep(queries: float) -> float:
+        return t * costs.with_sleep + costs.sleep / queries
+
+    steps = [MOST_QUERIES ** (i / 60) for i in range(61)]
+    flat = t * costs.without
+    top = max(flat, with_sleep(1)) * 1.18
+    slept: list[Datum] = [{"x": n, "y": with_sleep(n)} for n in steps]
+    plain: list[Datum] = [{"x": 1, "y": flat}, {"x": MOST_QUERIES, "y": flat}]
+    at = QUERIES_PER_SLEEP
+    gap: list[Datum] = [{"x": at, "y": with_sleep(at)}, {"x": at, "y": flat}]
+    layers = [
+        _over(plain).mark_line(color=NO_SLEEP, strokeWidth=2),
+        _over(slept).mark_line(color=SLEEP, strokeWidth=2),
+        _label({"x": MOST_QUERIES, "y": flat}, "no sleep", NO_SLEEP, align="right", dy=-9),
+        _label({"x": MOST_QUERIES, "y": with_sleep(MOST_QUERIES)}, "with sleep", SLEEP, align="right", dy=-11),
+        _over(gap).mark_line(color=MUTED, strokeWidth=1, strokeDash=[2, 3]),
+        _over(gap).mark_circle(color=MUTED, size=28, opacity=1),
+        _label(
+            {"x": at, "y": (with_sleep(at) + flat) / 2},
+            f"{flat / with_sleep(at):.1f}× at N = {at}",
+            INK,
+            align="left",
+            dx=7,
+            weight="bold",
+        ),
+        *_break_even(costs, t, flat),
+    ]
+    x = alt.X(
+        "x:Q",
+        scale=alt.Scale(type="log", domain=[1, MOST_QUERIES], nice=False),
+        axis=alt.Axis(values=[1, 2, 5, 10, 20, 50, 100], title="queries per context, N (log scale)"),
+    )
+    y = _y(top, title="cost per query, in sleep tokens" if t == PRICES[0] else None)
+    title = f"A test-time token costs {t}× a sleep token" + (" (the paper)" if t == 10 else "")
+    return _layered(layers, x, y).properties(width=(WIDTH - 60) // 2, height=HEIGHT - 60, title=title)
+
+
+def _break_even(costs: Costs, t: int, flat: float) -> list[alt.Chart]:
+    saved = t * (costs.without - costs.with_sleep)
+    if saved <= 0:
+        return [_label({"x": 1, "y": 0}, "sleep never pays here", MUTED, align="left", dx=6, dy=-12)]
+    queries = costs.sleep / saved
+    if queries < 1:
+        return [_label({"x": 1, "y": 0}, "pays from the first query", MUTED, align="left", dx=6, dy=-12)]
+    if queries > MOST_QUERIES:
+        return [_label({"x": 1, "y": 0}, f"pays after {queries:,.0f} queries", MUTED, align="left", dx=6, dy=-12)]
+    return [
+        _over([{"x": queries, "y": 0}, {"x": queries, "y": flat}]).mark_line(
+            color=MUTED, strokeWidth=1, strokeDash=[4, 3]
+        ),
+        _label({"x": queries, "y": 0}, f"pays after {queries:.1f} queries", MUTED, align="left", dx=6, dy=-12),
+    ]
+
+
+def gain_by_predictability(result: DemoResult) -> Drawing:
+    """What sleep gains at v0, by fifths of log P(q | c), with all notes and with half of them."""
+    full = [_point(str(i), i - 0.04, part.gain) for i, part in enumerate(result.bins, 1)]
+    half = [_point(str(i), i + 0.04, part.gain_limited) for i, part in enumerate(result.bins, 1)]
+    measured = [p["y"] for p in [*full, *half] if p["y"] is not None]
+    lows = [p["low"] for p in [*full, *half] if p["low"] is not None]
+    bottom = min([0.0, *lows, *measured])
+    layers: list[alt.Chart] = [
+        _over([{"x": 0.6, "y": 0}, {"x": 5.4, "y": 0}]).mark_line(color=MUTED, strokeWidth=1),
+    ]
+    for drawn, dashes in ((full, [1, 0]), (half, [5, 4])):
+        points = [point for point in drawn if point["y"] is not None]
+        if not points:
+            continue
+        layers += [
+            _over(points).mark_line(color=SLEEP, strokeWidth=2, strokeDash=dashes),
+            _intervals(points, SLEEP),
+            _over(points).mark_circle(color=SLEEP, size=60, opacity=1),
+        ]
+    layers += _where_apart(full, half)
+    names = ["" if part.log_prob is None else f"{part.log_prob:.1f}".replace("-", "−") for part in result.bins]
+    names[0], names[-1] = f"{names[0]} (least)", f"{names[-1]} (most predictable)"
+    quoted = ", ".join(f"'{name}'" for name in names)
+    x = alt.X(
+        "x:Q",
+        scale=alt.Scale(domain=[0.6, 5.9], nice=False),
+        axis=alt.Axis(
+            values=[1, 2, 3, 4, 5],
+            labelExpr=f"[{quoted}][datum.value - 1]",
+            title="mean log P(query | context) of each fifth of the queries",
+        ),
+    )
+    y = alt.Y(
+        "y:Q",
+        scale=alt.Scale(domain=[min(bottom * 1.1, 0), 1.1], nice=bottom < 0),
+        axis=alt.Axis(title="accuracy gained by sleep, at v0", format=".0%", tickCount=6),
+    )
+    return _layered(layers, x, y).properties(width=WIDTH, height=HEIGHT - 40)
+
+
+def _where_apart(full: list[Datum], half: list[Datum]) -> list[alt.Chart]:
+    """Name both lines where they run farthest apart, so that the names do not meet."""
+    pairs = [(a, b) for a, b in zip(full, half, strict=True) if a["y"] is not None and b["y"] is not None]
+    if not pairs:
+        return []
+    above, below = max(pairs, key=lambda pair: pair[0]["y"] - pair[1]["y"])
+    top = above | {"y": above["high"] if above["high"] is not None else above["y"]}
+    bottom = below | {"y": below["low"] if below["low"] is not None else below["y"]}
+    return [
+        _label(top, "all notes", SLEEP, align="center", dy=-10, weight="bold"),
+        _label(bottom, "half of them", SLEEP, align="center", dy=12, weight="bold"),
+    ]
+
+
+def svg(chart: Drawing) -> str:
+    """Render *chart* as an SVG element, offline, without a browser. Its background is the page's."""
+    return vl_convert.vegalite_to_svg(chart.to_dict(), vl_version=VEGA_LITE, config=CONFIG)
+
+
+def _point(label: str, x: float | None, figure: Figure) -> Datum:
+    return {"label": label, "x": x, "y": figure.value, "low": figure.low, "high": figure.high}
+
+
+def _intervals(points: list[Datum], colour: str) -> alt.Chart:
+    ends = [
+        {"x": point["x"], "y": point[end], "label": point["label"]}
+        for point in points
+        for end in ("low", "high")
+        if point["low"] is not None and point["high"] is not None
+    ]
+    return _over(ends).mark_line(color=colour, strokeWidth=1.5).encode(detail="label:N")
+
+
+def _over(values: list[Datum]) -> alt.Chart:
+    return alt.Chart(alt.InlineData(values=values))
+
+
+def _label(
+    at: Datum,
+    words: str,
+    colour: str,
+    *,
+    align: Literal["left", "center", "right"],
+    dx: float = 0,
+    dy: float = 0,
+    weight: Literal["normal", "bold"] = "normal",
+) -> alt.Chart:
+    return (
+        _over([at])
+        .mark_text(color=colour, fontSize=12, align=align, dx=dx, dy=dy, fontWeight=weight)
+        .encode(text=alt.value(words))
+    )
+
+
+def _y(top: float, *, title: str | None = None, values: list[float] | None = None, number: str = ",.0f") -> alt.Y:
+    axis = alt.Axis(title=title, format=number, tickCount=5)
+    if values is not None:
+        axis = alt.Axis(title=title, format=number, values=values)
+    return alt.Y("y:Q", scale=alt.Scale(domain=[0, top], nice=False), axis=axis)
+
+
+def _layered(layers: list[alt.Chart], x: alt.X, y: alt.Y) -> alt.LayerChart:
+    return alt.LayerChart(layer=[layer.encode(x=x, y=y) for layer in layers])
