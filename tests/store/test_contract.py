@@ -1,0 +1,650 @@
+"""What every store promises, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from sleeptime.core.budget import Level
+from sleeptime.core.context import Context, Span
+from sleeptime.core.errors import ContextNotFoundError, NameTakenError, StoreError
+from sleeptime.core.ledger import Call, Phase, Totals
+from sleeptime.core.notes import Draft, LearnedContext, Note
+from sleeptime.core.query import Answer, Query
+from sleeptime.core.usage import Usage
+from sleeptime.store import Sleep, SqlStore, Store, Summary, open_store
+
+pytestmark = pytest.mark.anyio
+
+NOON = datetime(2026, 5, 4, 12, 0, 0, 123456, tzinfo=UTC)
+WILD = "naïve 🧠 中文 \x00 \ud800 \ufdd0 \ufdd00000 \r\n\t\\ % _ ' \" {x}"
+SPENT = Usage(input_tokens=100, cached_input_tokens=40, output_tokens=30, reasoning_tokens=10)
+NOTES = (
+    Note(id="n1", text="7 + 5 = 12", evidence=(Span(section="abc", start=1, end=9), Span(section="d", start=0, end=2))),
+    Note(id="n2", text="twelve", kind="anticipated", question="How many boxes?", status="verified", sample=1),
+    Note(id="n3", text=WILD, kind="plan", status="quarantined", sample=1),
+)
+
+
+def a_context(name: str = "boxes", *, body: str = "Seven boxes.\n\nFive more.", day: int = 0) -> Context:
+    return Context(id=f"c{name}", name=name, text=body, created_at=NOON + timedelta(days=day), source=f"{name}.txt")
+
+
+def a_learned(context: Context, notes: tuple[Note, ...] = NOTES, *, day: int = 0) -> LearnedContext:
+    return LearnedContext(
+        context_id=context.id,
+        context_fingerprint=context.fingerprint,
+        notes=notes,
+        strategy="notes",
+        model="scripted:s",
+        prompt_fingerprint="f" * 16,
+        usage=SPENT,
+        cost_usd=0.25,
+        stop_reasons=("finished", "rounds"),
+        rounds=4,
+        failed_rounds=1,
+        samples=2,
+        created_at=NOON + timedelta(days=day),
+    )
+
+
+def a_call(
+    number: int,
+    *,
+    outcome: str = "ok",
+    cost_usd: float | None = 0.5,
+    usage: Usage = SPENT,
+    phase: Phase = Phase.TEST,
+    work_id: str | None = "w1",
+    context_id: str | None = "cboxes",
+    sees: str | None = "context",
+) -> Call:
+    return Call(
+        id=f"call-{number}",
+        at=NOON + timedelta(seconds=number),
+        phase=phase,
+        model="scripted:t",
+        usage=usage,
+        cost_usd=cost_usd,
+        latency_s=0.125,
+        outcome=outcome,
+        price_card="card 2026-05",
+        context_id=context_id,
+        version=3,
+        work_id=work_id,
+        sees=sees,
+        level="v2",
+        request_id="r-1",
+    )
+
+
+def an_answer(number: int = 0) -> Answer:
+    return Answer(
+        text=f"answer {number} {WILD}",
+        query=Query(question=f"question {number}?", level=Level.parse("think:2048"), sees="learned"),
+        model="scripted:t",
+        usage=SPENT,
+        cost_usd=None,
+        latency_s=1.5,
+        finish_reason="length",
+        version=2,
+        thinking="hm",
+    )
+
+
+def a_sleep(context: Context, plan: str = '{"strategy": "notes"}', *, number: int = 1) -> Sleep:
+    return Sleep(id=f"s{number}", context_id=context.id, plan=plan, drafts=())
+
+
+# Opening
+
+
+async def test_a_store_is_what_the_engine_asks_for(store: SqlStore) -> None:
+    seam: Store = store
+
+    assert await seam.summaries() == []
+
+
+async def test_what_is_written_is_there_when_the_database_is_opened_again(database: str) -> None:
+    context = a_context()
+    async with aclosing(await open_store(database)) as store:
+        await store.add_context(context)
+        learned = await store.publish(a_learned(context), sleep_id=None)
+
+    async with aclosing(await open_store(database)) as store:
+        assert await store.context("boxes") == context
+        assert await store.learned(context.id) == learned
+
+
+async def test_its_url_shows_no_credentials(store: SqlStore) -> None:
+    assert store.url.startswith(("sqlite:////", "postgresql://"))
+    assert "secret" not in store.url
+    assert "postgres:" not in store.url
+
+
+async def test_it_may_be_closed_twice_and_says_that_it_is_closed(store: SqlStore) -> None:
+    await store.aclose()
+    await store.aclose()
+
+    with pytest.raises(StoreError, match="closed"):
+        await store.summaries()
+
+
+# Contexts
+
+
+async def test_a_context_comes_back_as_it_was_by_name_id_and_beginning(store: SqlStore) -> None:
+    context = await store.add_context(a_context("box", body=WILD))
+
+    assert await store.context("box") == context
+    assert await store.context("cbox") == context
+    await store.add_context(Context(id="0123456789", name="other", text="x", created_at=NOON))
+    assert (await store.context("0123")).name == "other"
+
+
+async def test_a_wild_name_is_found_again(store: SqlStore) -> None:
+    await store.add_context(a_context(WILD))
+
+    assert (await store.context(WILD)).name == WILD
+    assert (await store.summaries())[0].name == WILD
+
+
+async def test_a_name_goes_before_an_id_and_an_id_before_a_beginning(store: SqlStore) -> None:
+    await store.add_context(Context(id="abcd", name="first", text="1", created_at=NOON))
+    await store.add_context(Context(id="abcde", name="second", text="2", created_at=NOON))
+    await store.add_context(Context(id="zzzz", name="abcde", text="3", created_at=NOON))
+
+    assert (await store.context("abcd")).name == "first"
+    assert (await store.context("abcde")).id == "zzzz"
+
+
+@pytest.mark.parametrize("name", ["", "abc", "abcd", "ABCD1", "%", "abc_", "nothing"])
+async def test_what_names_no_single_context_is_not_found(store: SqlStore, name: str) -> None:
+    await store.add_context(Context(id="abcd1", name="first", text="1", created_at=NOON))
+    await store.add_context(Context(id="abcd2", name="second", text="2", created_at=NOON))
+
+    with pytest.raises(ContextNotFoundError):
+        await store.context(name)
+
+
+async def test_the_same_name_with_the_same_text_is_the_one_already_stored(store: SqlStore) -> None:
+    stored = await store.add_context(a_context())
+
+    again = await store.add_context(replace(a_context(day=1), id="another"))
+
+    assert again == stored
+    assert len(await store.summaries()) == 1
+
+
+async def test_a_name_stands_for_one_text(store: SqlStore) -> None:
+    stored = await store.add_context(a_context())
+
+    with pytest.raises(NameTakenError):
+        await store.add_context(replace(a_context(body="Other text."), id="another"))
+    assert await store.context("boxes") == stored
+
+
+async def test_an_id_is_used_once(store: SqlStore) -> None:
+    await store.add_context(a_context())
+
+    with pytest.raises(StoreError, match="id 'cboxes' is stored already"):
+        await store.add_context(replace(a_context(), name="other"))
+
+
+async def test_of_many_who_add_one_name_all_get_the_same_context(database: str) -> None:
+    async with aclosing(await open_store(database)) as one, aclosing(await open_store(database)) as other:
+        added = await asyncio.gather(
+            *(s.add_context(replace(a_context(), id=f"c{i}")) for i, s in enumerate([one, other] * 10))
+        )
+
+        assert len({context.id for context in added}) == 1
+        assert len(await one.summaries()) == 1
+
+
+async def test_ten_megabytes_come_back_whole(store: SqlStore) -> None:
+    body = "0123456789 é🧠\n" * 700_000
+
+    await store.add_context(a_context(body=body))
+
+    assert (await store.context("boxes")).text == body
+    assert (await store.summaries())[0].characters == len(body)
+
+
+async def test_a_time_is_kept_to_the_microsecond_and_told_in_utc(store: SqlStore) -> None:
+    there = timezone(timedelta(hours=5, minutes=30))
+    await store.add_context(replace(a_context(), created_at=NOON.astimezone(there)))
+
+    kept = (await store.context("boxes")).created_at
+
+    assert kept == NOON
+    assert kept.utcoffset() == timedelta(0)
+
+
+async def test_summaries_show_the_newest_version_oldest_context_first(store: SqlStore) -> None:
+    young = await store.add_context(a_context("young", day=2))
+    old = await store.add_context(a_context("old", body="🧠x", day=1))
+    await store.publish(a_learned(old), sleep_id=None)
+    await store.publish(a_learned(old, NOTES[:1], day=5), sleep_id=None)
+
+    assert await store.summaries() == [
+        Summary(
+            id=old.id,
+            name="old",
+            characters=2,
+            created_at=old.created_at,
+            versions=2,
+            notes=1,
+            slept_at=NOON + timedelta(days=5),
+        ),
+        Summary(
+            id=young.id,
+            name="young",
+            characters=len(young.text),
+            created_at=young.created_at,
+            versions=0,
+            notes=0,
+            slept_at=None,
+        ),
+    ]
+
+
+async def test_forgetting_deletes_all_of_one_context_but_its_ledger(store: SqlStore) -> None:
+    context, other = await store.add_context(a_context()), await store.add_context(a_context("other"))
+    for number, each in enumerate((context, other), 1):
+        await store.publish(a_learned(each), sleep_id=None)
+        await store.begin_sleep(a_sleep(each, number=number))
+        await store.keep_answer(each.id, f"w-{each.name}", an_answer(), NOON)
+    await store.checkpoint("s1", Draft(notes=NOTES))
+    await store.record(a_call(1))
+
+    await store.forget(context.id)
+    await store.forget(context.id)
+
+    assert [summary.name for summary in await store.summaries()] == ["other"]
+    assert await store.versions(context.id) == []
+    assert await store.learned(context.id) is None
+    assert await store.answers(context.id) == []
+    with pytest.raises(StoreError, match="is over"):
+        await store.checkpoint("s1", Draft())
+    assert await store.calls() == [a_call(1)]
+    assert len(await store.versions(other.id)) == len(await store.answers(other.id)) == 1
+    await store.checkpoint("s2", Draft())
+
+
+async def test_a_forgotten_name_is_free_and_its_versions_begin_anew(store: SqlStore) -> None:
+    await store.publish(a_learned(await store.add_context(a_context())), sleep_id=None)
+    await store.forget("cboxes")
+
+    again = await store.add_context(a_context(body="New text."))
+
+    assert (await store.publish(a_learned(again), sleep_id=None)).version == 1
+
+
+# What was learned
+
+
+async def test_a_version_comes_back_as_it_was_published(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+
+    published = await store.publish(a_learned(context), sleep_id="s1")
+
+    assert published == replace(a_learned(context), version=1)
+    assert await store.learned(context.id) == published
+    assert await store.learned(context.id, 1) == published
+
+
+async def test_versions_count_from_one_without_gaps(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+    for day in range(3):
+        await store.publish(a_learned(context, NOTES[:day], day=day), sleep_id=f"s{day}")
+
+    versions = await store.versions(context.id)
+
+    assert [(version.version, len(version.notes)) for version in versions] == [(1, 0), (2, 1), (3, 2)]
+    assert await store.learned(context.id) == versions[-1]
+    assert await store.learned(context.id, 2) == versions[1]
+    assert await store.learned(context.id, 4) is None
+
+
+async def test_nothing_learned_is_none(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+
+    assert await store.learned(context.id) is None
+    assert await store.learned("nowhere", 1) is None
+    assert await store.versions(context.id) == []
+
+
+async def test_many_who_publish_at_once_get_a_version_each(database: str) -> None:
+    async with aclosing(await open_store(database)) as one, aclosing(await open_store(database)) as other:
+        contexts = [await one.add_context(a_context(name)) for name in ("boxes", "crates")]
+
+        published = await asyncio.gather(
+            *(s.publish(a_learned(c), sleep_id=None) for _ in range(10) for c in contexts for s in (one, other))
+        )
+
+        for context in contexts:
+            assert sorted(p.version for p in published if p.context_id == context.id) == list(range(1, 21))
+            assert [len(version.notes) for version in await other.versions(context.id)] == [3] * 20
+
+
+async def test_a_sleep_ends_in_one_version_however_often_it_is_published(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+
+    published = await asyncio.gather(*(store.publish(a_learned(context), sleep_id="s1") for _ in range(5)))
+    late = await store.publish(a_learned(context, NOTES[:1]), sleep_id="s1")
+
+    assert {p.version for p in published} == {1}
+    assert late == published[0]
+
+
+async def test_publishing_for_a_forgotten_context_says_so(store: SqlStore) -> None:
+    with pytest.raises(ContextNotFoundError):
+        await store.publish(a_learned(a_context()), sleep_id=None)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE learned_contexts SET rounds = 99",
+        "UPDATE notes SET text = 'rewritten'",
+        "DELETE FROM notes",
+        "DELETE FROM learned_contexts",
+        "UPDATE calls SET cost_usd = 0",
+        "DELETE FROM calls",
+    ],
+)
+async def test_the_database_itself_refuses_to_rewrite_versions_and_ledger(
+    store: SqlStore, database: str, statement: str
+) -> None:
+    published = await store.publish(a_learned(await store.add_context(a_context())), sleep_id=None)
+    await store.record(a_call(1))
+    scheme, _, rest = database.partition("://")
+    driver = {"sqlite": "aiosqlite", "postgresql": "asyncpg"}[scheme]
+    intruder = create_async_engine(f"{scheme}+{driver}://{rest}")
+
+    with pytest.raises(DBAPIError, match="never changed|only appended"):
+        async with intruder.begin() as connection:
+            await connection.execute(text(statement))
+    await intruder.dispose()
+
+    assert await store.learned(published.context_id) == published
+    assert await store.calls() == [a_call(1)]
+
+
+# Sleeps in progress
+
+
+async def test_a_sleep_goes_on_where_its_drafts_stopped(database: str) -> None:
+    context = a_context()
+    drafts = [
+        Draft(notes=NOTES, notes_made=3, rounds=2, usage=SPENT, cost_usd=None, remarks=(WILD,), sample=sample)
+        for sample in (0, 1)
+    ]
+    async with aclosing(await open_store(database)) as store:
+        await store.add_context(context)
+        await store.begin_sleep(a_sleep(context))
+        for draft in (drafts[1], Draft(rounds=1), drafts[0]):
+            await store.checkpoint("s1", draft)
+
+    async with aclosing(await open_store(database)) as store:
+        resumed = await store.begin_sleep(a_sleep(context, number=2))
+
+    assert resumed == replace(a_sleep(context), drafts=tuple(drafts))
+
+
+async def test_another_plan_or_another_context_is_another_sleep(store: SqlStore) -> None:
+    context, other = await store.add_context(a_context()), await store.add_context(a_context("other"))
+    await store.begin_sleep(a_sleep(context))
+    await store.checkpoint("s1", Draft(rounds=1))
+
+    assert (await store.begin_sleep(a_sleep(context, "another plan", number=2))).id == "s2"
+    assert (await store.begin_sleep(a_sleep(other, number=3))).id == "s3"
+
+
+async def test_a_sleep_may_begin_with_drafts(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+    begun = replace(a_sleep(context), drafts=(Draft(rounds=3), Draft(rounds=1, sample=1)))
+
+    assert await store.begin_sleep(begun) == begun
+    assert await store.begin_sleep(a_sleep(context, number=2)) == begun
+
+
+async def test_publishing_or_ending_a_sleep_leaves_nothing_to_resume(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+    await store.begin_sleep(a_sleep(context, "published"))
+    await store.begin_sleep(a_sleep(context, "ended", number=2))
+    await store.checkpoint("s1", Draft(rounds=1))
+    await store.checkpoint("s2", Draft(rounds=1))
+
+    await store.publish(a_learned(context), sleep_id="s1")
+    await store.end_sleep("s2")
+
+    assert await store.begin_sleep(a_sleep(context, "published", number=3)) == a_sleep(context, "published", number=3)
+    assert await store.begin_sleep(a_sleep(context, "ended", number=4)) == a_sleep(context, "ended", number=4)
+    with pytest.raises(StoreError, match="is over"):
+        await store.checkpoint("s1", Draft())
+
+
+async def test_an_interim_version_leaves_the_sleep_open(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+    await store.begin_sleep(a_sleep(context))
+    await store.checkpoint("s1", Draft(rounds=1))
+
+    await store.publish(a_learned(context), sleep_id=None)
+
+    assert (await store.begin_sleep(a_sleep(context, number=2))).drafts == (Draft(rounds=1),)
+
+
+async def test_samples_are_checkpointed_side_by_side(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+    await store.begin_sleep(a_sleep(context))
+
+    await asyncio.gather(
+        *(store.checkpoint("s1", Draft(rounds=round_, sample=sample)) for round_ in (1, 2) for sample in range(10))
+    )
+
+    drafts = (await store.begin_sleep(a_sleep(context))).drafts
+    assert [draft.sample for draft in drafts] == list(range(10))
+
+
+async def test_many_who_begin_the_same_sleep_share_it(database: str) -> None:
+    async with aclosing(await open_store(database)) as one, aclosing(await open_store(database)) as other:
+        context = await one.add_context(a_context())
+
+        begun = await asyncio.gather(
+            *(s.begin_sleep(a_sleep(context, number=i)) for i, s in enumerate([one, other] * 5))
+        )
+
+        assert len({sleep.id for sleep in begun}) == 1
+
+
+async def test_a_sleep_on_a_forgotten_context_does_not_begin(store: SqlStore) -> None:
+    with pytest.raises(ContextNotFoundError):
+        await store.begin_sleep(a_sleep(a_context()))
+
+
+# The ledger
+
+
+async def test_calls_come_back_oldest_first(store: SqlStore) -> None:
+    bare = Call(
+        id="bare",
+        at=NOON + timedelta(hours=1),
+        phase=Phase.VERIFY,
+        model="m",
+        usage=Usage(),
+        cost_usd=None,
+        latency_s=0.0,
+        outcome=WILD,
+    )
+    for call in (a_call(3, work_id="w2"), a_call(1), bare, a_call(2, context_id="cother")):
+        await store.record(call)
+
+    assert await store.calls() == [a_call(1), a_call(2, context_id="cother"), a_call(3, work_id="w2"), bare]
+    assert await store.calls(limit=2) == [a_call(3, work_id="w2"), bare]
+    assert await store.calls(context_id="cboxes") == [a_call(1), a_call(3, work_id="w2")]
+    assert await store.calls(work_id="w2") == [a_call(3, work_id="w2")]
+    assert await store.calls(context_id="cother", work_id="w2") == []
+
+
+async def test_a_call_is_recorded_once(store: SqlStore) -> None:
+    await store.record(a_call(1))
+
+    with pytest.raises(StoreError, match="already"):
+        await store.record(a_call(1))
+    assert await store.calls() == [a_call(1)]
+
+
+async def test_many_calls_recorded_at_once_are_all_there(store: SqlStore) -> None:
+    await asyncio.gather(*(store.record(a_call(i)) for i in range(200)))
+
+    assert await store.calls() == [a_call(i) for i in range(200)]
+    [total] = await store.totals()
+    assert (total.calls, total.works, total.usage.output_tokens, total.cost_usd) == (200, 1, 200 * 30, 100.0)
+
+
+async def test_a_cancelled_writer_leaves_the_store_usable(store: SqlStore) -> None:
+    writers = [asyncio.create_task(store.record(a_call(i))) for i in range(50)]
+    await asyncio.sleep(0.01)
+    for writer in writers:
+        writer.cancel()
+    done = await asyncio.gather(*writers, return_exceptions=True)
+
+    await store.record(a_call(99))
+
+    assert {type(result) for result in done} <= {type(None), asyncio.CancelledError}
+    kept = {call.id for call in await store.calls()}
+    assert {f"call-{i}" for i, result in enumerate(done) if result is None} | {"call-99"} <= kept
+
+
+async def test_totals_are_sums_by_context_phase_and_sees(store: SqlStore) -> None:
+    for call in (
+        a_call(1, phase=Phase.SLEEP, sees=None, work_id="s1"),
+        a_call(2, phase=Phase.SLEEP, sees=None, work_id="s1"),
+        a_call(3),
+        a_call(4, work_id="w2"),
+        a_call(5, sees="learned", work_id="w3"),
+        a_call(6, context_id=None, work_id=None),
+    ):
+        await store.record(call)
+
+    def total(context_id: str | None, phase: Phase, sees: str | None, works: int, count: int) -> Totals:
+        usage = sum([SPENT] * count, Usage())
+        return Totals(
+            context_id=context_id,
+            phase=phase,
+            sees=sees,
+            works=works,
+            calls=count,
+            usage=usage,
+            cost_usd=0.5 * count,
+        )
+
+    assert await store.totals() == [
+        total("cboxes", Phase.SLEEP, None, 1, 2),
+        total("cboxes", Phase.TEST, "context", 2, 2),
+        total("cboxes", Phase.TEST, "learned", 1, 1),
+        total(None, Phase.TEST, "context", 0, 1),
+    ]
+
+
+async def test_a_work_counts_when_one_of_its_calls_came_back(store: SqlStore) -> None:
+    await store.record(a_call(1, outcome="UpstreamError", usage=Usage(), cost_usd=None))
+    await store.record(a_call(2))
+    await store.record(a_call(3, work_id="w2", outcome="UpstreamError", usage=Usage(), cost_usd=None))
+
+    [total] = await store.totals()
+
+    assert (total.works, total.calls, total.cost_usd) == (1, 3, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "usage", "cost_usd"),
+    [
+        ("ok", SPENT, None),
+        ("ok", Usage(), None),
+        ("MalformedReplyError", SPENT, None),
+        ("UpstreamError", Usage(), 0.5),
+    ],
+)
+async def test_an_unknown_price_makes_the_sum_unknown_unless_nothing_was_spent(
+    store: SqlStore, outcome: str, usage: Usage, cost_usd: float | None
+) -> None:
+    await store.record(a_call(1))
+    await store.record(a_call(2, outcome=outcome, usage=usage, cost_usd=None))
+
+    [total] = await store.totals()
+
+    assert total.cost_usd == cost_usd
+    assert total.usage == SPENT + usage
+
+
+async def test_calls_that_failed_before_spending_cost_nothing(store: SqlStore) -> None:
+    await store.record(a_call(1, outcome="UpstreamError", usage=Usage(), cost_usd=None))
+
+    [total] = await store.totals()
+
+    assert (total.works, total.calls, total.cost_usd) == (0, 1, 0.0)
+
+
+async def test_sums_beyond_32_bits_are_exact(store: SqlStore) -> None:
+    huge = Usage(input_tokens=3_000_000_000)
+    await store.record(a_call(1, usage=huge))
+    await store.record(a_call(2, usage=huge))
+
+    [total] = await store.totals()
+
+    assert total.usage.input_tokens == 6_000_000_000
+
+
+# Answers
+
+
+async def test_answers_come_back_newest_first(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+    for number in range(5):
+        await store.keep_answer(context.id, f"w{number}", an_answer(number), NOON + timedelta(seconds=number))
+
+    assert await store.answers(context.id, limit=2) == [an_answer(4), an_answer(3)]
+    assert len(await store.answers(context.id)) == 5
+    assert await store.answers("nowhere") == []
+
+
+async def test_answers_of_the_same_moment_keep_their_order(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+    for number in range(3):
+        await store.keep_answer(context.id, f"w{number}", an_answer(number), NOON)
+
+    assert await store.answers(context.id) == [an_answer(2), an_answer(1), an_answer(0)]
+
+
+async def test_an_answer_about_a_forgotten_context_says_so(store: SqlStore) -> None:
+    with pytest.raises(ContextNotFoundError):
+        await store.keep_answer("cboxes", "w1", an_answer(), NOON)
+
+
+async def test_readers_go_on_while_others_write(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+
+    async def read() -> None:
+        for _ in range(10):
+            learned = await store.learned(context.id)
+            assert learned is None or len(learned.notes) == 3
+            await store.totals()
+
+    await asyncio.gather(
+        *(store.publish(a_learned(context), sleep_id=None) for _ in range(20)),
+        *(store.record(a_call(i)) for i in range(20)),
+        *(read() for _ in range(8)),
+    )
+
+    learned = await store.learned(context.id)
+    assert learned is not None
+    assert learned.version == 20

@@ -1,0 +1,114 @@
+"""A database that went through all migrations is the one the code expects."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import aclosing
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from sleeptime.core.errors import StoreError
+from sleeptime.store import migrations, open_store, tables
+
+pytestmark = pytest.mark.anyio
+
+OPEN = """
+import asyncio, sys
+from sleeptime.store import open_store
+
+async def main():
+    store = await open_store(sys.argv[1])
+    print(len(await store.summaries()))
+    await store.aclose()
+
+sys.stdin.readline()
+asyncio.run(main())
+"""
+
+
+def engine(database: str) -> AsyncEngine:
+    scheme, _, rest = database.partition("://")
+    driver = {"sqlite": "aiosqlite", "postgresql": "asyncpg"}[scheme]
+    return create_async_engine(f"{scheme}+{driver}://{rest}")
+
+
+async def test_migrations_lead_from_nothing_to_the_tables_of_the_code(database: str) -> None:
+    def differences(connection: Connection) -> list[object]:
+        options = {"version_table": tables.VERSION_TABLE, "compare_type": True, "compare_server_default": True}
+        return compare_metadata(MigrationContext.configure(connection, opts=options), tables.metadata)
+
+    await (await open_store(database)).aclose()
+
+    plain = engine(database)
+    async with plain.connect() as connection:
+        assert await connection.run_sync(differences) == []
+        assert await connection.scalar(text(f"SELECT version_num FROM {tables.VERSION_TABLE}")) == tables.HEAD  # noqa: S608  # a constant
+    await plain.dispose()
+
+
+async def test_the_head_is_a_known_migration() -> None:
+    assert tables.HEAD == max(migrations.known())
+
+
+async def test_a_database_of_a_newer_version_is_left_alone(database: str) -> None:
+    await (await open_store(database)).aclose()
+    plain = engine(database)
+    async with plain.begin() as connection:
+        await connection.execute(text(f"UPDATE {tables.VERSION_TABLE} SET version_num = '9999'"))  # noqa: S608  # a constant
+
+    with pytest.raises(StoreError, match=r"newer sleeptime \(schema 9999; this one knows .* Upgrade"):
+        await open_store(database)
+
+    async with plain.connect() as connection:
+        assert await connection.scalar(text(f"SELECT version_num FROM {tables.VERSION_TABLE}")) == "9999"  # noqa: S608  # a constant
+    await plain.dispose()
+
+
+def test_processes_that_open_a_fresh_database_at_once_all_get_it(database: str) -> None:
+    openers = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", OPEN, database],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ,
+        )
+        for _ in range(4)
+    ]
+
+    told = []
+    for opener in openers:
+        assert opener.stdin is not None
+        opener.stdin.write(b"\n")
+        opener.stdin.flush()
+    for opener in openers:
+        told.append((*opener.communicate(timeout=60), opener.returncode))
+
+    assert told == [(b"0\n", b"", 0)] * 4
+
+
+async def test_an_interrupted_migration_leaves_nothing_half_made(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables are made, then the process fails before it commits."""
+
+    class PowerCutError(Exception):
+        pass
+
+    upgrade = migrations.upgrade
+
+    def cut(connection: Connection) -> None:
+        upgrade(connection)
+        raise PowerCutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "upgrade", cut)
+        with pytest.raises(PowerCutError):
+            await open_store(database)
+
+    async with aclosing(await open_store(database)) as store:
+        assert await store.summaries() == []
