@@ -1,0 +1,131 @@
+"""Turn what a provider's client raises into the errors of `core.errors`.
+
+    401 403 → AuthenticationError        429 → RateLimitedError      5xx → UpstreamError
+    404 → UnknownModelError              other 4xx → RequestRejectedError
+    no connection, no reply in time → EndpointUnreachableError
+    a reply that breaks off or is not what the protocol promises → MalformedReplyError
+
+An error's text never holds a key: what a provider says is shown only after the keys in
+use, and anything that looks like one, are blacked out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+import httpx2
+from pydantic_ai.exceptions import (
+    ModelAPIError,
+    ModelConnectionError,
+    ModelHTTPError,
+    ModelQuotaExceededError,
+    ModelRequestTimeout,
+    ModelTimeoutError,
+    UnexpectedModelBehavior,
+    UserError,
+)
+
+from sleeptime.core.errors import (
+    AuthenticationError,
+    EndpointUnreachableError,
+    MalformedReplyError,
+    ModelError,
+    NotSupportedError,
+    RateLimitedError,
+    RequestRejectedError,
+    UnknownModelError,
+    UpstreamError,
+)
+
+CLIENT_ERRORS = (ModelAPIError, UnexpectedModelBehavior, UserError, httpx2.HTTPError)
+
+_LOOKS_SECRET = re.compile(r"\b(?:sk|pk|rk|key|gsk|xai|AIza)[-_]?[A-Za-z0-9*_-]{12,}|(?i:bearer)\s+\S+")
+_ABOUT_TOOLS = re.compile(r"\btools?\b|\bfunction.?call|tool_choice|--jinja", re.IGNORECASE)
+_TOOL_STATUSES = (400, 404, 422, 500, 501)
+_DETAIL_LENGTH = 300
+
+
+def model_error(
+    model: str,
+    error: Exception,
+    *,
+    secrets: Collection[str] = (),
+    asked_for_tools: bool = False,
+    has_begun: bool = False,
+) -> ModelError:
+    """Say what *error* means. *has_begun*: part of the reply had arrived."""
+    if isinstance(error, ModelHTTPError):
+        return _refusal(model, error, secrets, asked_for_tools=asked_for_tools)
+    if isinstance(error, (ModelTimeoutError, ModelRequestTimeout, httpx2.TimeoutException)):
+        return EndpointUnreachableError(model, "it did not reply in time")
+    if isinstance(error, (ModelConnectionError, httpx2.TransportError)):
+        if has_begun or _broke_off(error):
+            return MalformedReplyError(model, "the connection broke off in the middle")
+        return EndpointUnreachableError(model, _why_unreachable(error))
+    if isinstance(error, UserError):
+        return NotSupportedError(model, "what was asked for", redacted(str(error), secrets))
+    return MalformedReplyError(model, redacted(str(error), secrets).rstrip("."))
+
+
+def refused_status(model: str, status: int, detail: str, *, retry_after_s: float | None = None) -> ModelError:
+    """Say what an HTTP error status means. *detail* has no secrets in it."""
+    if status in (401, 403):
+        return AuthenticationError(model, status)
+    if status == 404:
+        return UnknownModelError(model, f"the endpoint has no such model or path (HTTP 404: {detail})")
+    if status == 408:
+        return EndpointUnreachableError(model, "it gave up waiting (HTTP 408)")
+    if status == 429:
+        return RateLimitedError(model, retry_after_s=retry_after_s)
+    if status >= 500:
+        return UpstreamError(model, status, retry_after_s=retry_after_s)
+    return RequestRejectedError(model, status, detail)
+
+
+def redacted(text: str, secrets: Collection[str]) -> str:
+    """*text* in one line, shortened, without anything secret."""
+    for secret in secrets:
+        text = text.replace(secret, "…")
+    line = " ".join(_LOOKS_SECRET.sub("…", text).split())
+    return line if len(line) <= _DETAIL_LENGTH else line[:_DETAIL_LENGTH] + "…"
+
+
+def _refusal(model: str, error: ModelHTTPError, secrets: Collection[str], *, asked_for_tools: bool) -> ModelError:
+    detail = redacted(_detail(error.body), secrets)
+    status = error.status_code
+    if asked_for_tools and status in _TOOL_STATUSES and _ABOUT_TOOLS.search(detail):
+        return NotSupportedError(model, "tool calls", f"It said (HTTP {status}): {detail}")
+    if isinstance(error, ModelQuotaExceededError):
+        return RequestRejectedError(model, status, f"the account's quota or credit is used up: {detail}")
+    return refused_status(model, status, detail, retry_after_s=error.retry_after)
+
+
+def _detail(body: object) -> str:
+    """The sentence in an error's body: `{"error": {"message": …}}`, `{"message": …}` or text."""
+    for key in ("error", "message", "detail"):
+        if isinstance(body, dict) and key in body:
+            return _detail(body[key])  # pyright: ignore[reportUnknownArgumentType]  # whatever it is, it is shown as text
+    return "no reason given" if body in (None, "", b"") else str(body)  # pyright: ignore[reportUnknownArgumentType]  # the same
+
+
+def _broke_off(error: BaseException) -> bool:
+    """Whether a body came in part: `incomplete` is said of bodies, not of connections that never spoke."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, httpx2.RemoteProtocolError) and "without sending complete" in str(cause):
+            return True
+        if isinstance(cause, httpx2.DecodingError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _why_unreachable(error: BaseException) -> str:
+    """The innermost cause in words, such as "Connection refused"."""
+    cause: BaseException = error
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return redacted(str(cause), ()) or type(cause).__name__

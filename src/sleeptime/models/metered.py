@@ -1,0 +1,132 @@
+"""Make every model call a row of the ledger, whatever becomes of it.
+
+One call, one row: also for a call that failed (`outcome` names the error) or was
+cancelled. A row is written even while a cancellation is under way, because its
+tokens were spent. A call the provider refused cost nothing; what a call that broke
+off in the middle cost is not known, and None says so.
+
+This file does not know where rows are kept.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+import anyio
+
+from sleeptime.core.errors import EndpointUnreachableError, MalformedReplyError, ModelError
+from sleeptime.core.ledger import Call, Phase
+from sleeptime.core.messages import Completion, LogProb, Message, TokenCount, Tool
+from sleeptime.core.usage import PriceCard, Usage
+from sleeptime.models.protocol import Abilities, Model, Options
+
+Priced = TypeVar("Priced", Completion, LogProb)
+
+
+class Metered:
+    """A model whose calls are all given to *record*, with what they are for.
+
+    *now* tells the time in UTC and *clock_s* seconds that never run backwards. *price* is
+    None where no price is known. Counting tokens is free and makes no row.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        record: Callable[[Call], Awaitable[None]],
+        phase: Phase,
+        price: PriceCard | None,
+        now: Callable[[], datetime],
+        clock_s: Callable[[], float],
+        context_id: str | None = None,
+        version: int | None = None,
+        work_id: str | None = None,
+        sees: str | None = None,
+        level: str | None = None,
+    ) -> None:
+        self._model = model
+        self._record, self._price = record, price
+        self._now, self._clock_s = now, clock_s
+        self._phase, self._context_id, self._version = phase, context_id, version
+        self._work_id, self._sees, self._level = work_id, sees, level
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    @property
+    def abilities(self) -> Abilities:
+        return self._model.abilities
+
+    async def generate(self, messages: Sequence[Message], options: Options) -> Completion:
+        """Reply to *messages*; one row."""
+        return await self._metered(lambda: self._model.generate(messages, options))
+
+    async def complete(self, messages: Sequence[Message], options: Options, *, prefix: str) -> Completion:
+        """Go on from *prefix*; one row."""
+        return await self._metered(lambda: self._model.complete(messages, options, prefix=prefix))
+
+    async def log_prob(self, query: str, *, given: Sequence[Message]) -> LogProb:
+        """Measure; one row."""
+        return await self._metered(lambda: self._model.log_prob(query, given=given))
+
+    async def count_tokens(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> TokenCount:
+        return await self._model.count_tokens(messages, tools=tools)
+
+    async def aclose(self) -> None:
+        await self._model.aclose()
+
+    async def _metered(self, call: Callable[[], Awaitable[Priced]]) -> Priced:
+        at, began_s = self._now(), self._clock_s()
+        try:
+            made = await call()
+        except BaseException as error:
+            cost = self._cost_usd(Usage()) if _was_refused(error) else None
+            await self._write(at, began_s, outcome=type(error).__name__, usage=Usage(), cost_usd=cost)
+            raise
+        request_id = made.request_id if isinstance(made, Completion) else None
+        cost = self._cost_usd(made.usage)
+        await self._write(at, began_s, outcome="ok", usage=made.usage, cost_usd=cost, request_id=request_id)
+        return made
+
+    def _cost_usd(self, usage: Usage) -> float | None:
+        return None if self._price is None else self._price.cost_usd(usage)
+
+    async def _write(
+        self,
+        at: datetime,
+        began_s: float,
+        *,
+        outcome: str,
+        usage: Usage,
+        cost_usd: float | None,
+        request_id: str | None = None,
+    ) -> None:
+        call = Call(
+            id=uuid.uuid4().hex,
+            at=at,
+            phase=self._phase,
+            model=self._model.name,
+            usage=usage,
+            cost_usd=cost_usd,
+            latency_s=self._clock_s() - began_s,
+            outcome=outcome,
+            price_card=None if self._price is None else self._price.name,
+            context_id=self._context_id,
+            version=self._version,
+            work_id=self._work_id,
+            sees=self._sees,
+            level=self._level,
+            request_id=request_id,
+        )
+        with anyio.CancelScope(shield=True):
+            await self._record(call)
+
+
+def _was_refused(error: BaseException) -> bool:
+    """Whether nothing was generated, so that nothing is billed."""
+    return isinstance(error, ModelError) and not isinstance(error, (MalformedReplyError, EndpointUnreachableError))

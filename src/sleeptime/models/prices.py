@@ -1,0 +1,162 @@
+"""Find what a model's tokens cost: the user's own cards first, then `genai-prices`.
+
+    [[card]]
+    model = "openai:gpt-5*"             # a name or a glob over `provider:model`
+    dated = 2026-11-01
+    input_usd_per_mtok = 1.25
+    cached_input_usd_per_mtok = 0.125   # optional
+    output_usd_per_mtok = 10.0
+
+Some providers charge more for long prompts. A card is flat, so it holds the tier of
+`input_tokens` (the lowest when that is not given), and its name says which. Writing
+to a provider's cache is not priced: no request of ours asks for it. A local model
+costs what the user's card says, else it is unknown, never 0.
+
+This file does not know usage or the ledger.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import ModelInfo, TieredPrices
+
+from sleeptime.core.errors import PriceCardError
+from sleeptime.core.usage import PriceCard
+
+_REQUIRED = ("model", "dated", "input_usd_per_mtok", "output_usd_per_mtok")
+_OPTIONAL = ("cached_input_usd_per_mtok",)
+_GENAI_PROVIDERS = {
+    "openai-chat": "openai",
+    "openai-responses": "openai",
+    "google-cloud": "google",
+    "bedrock": "aws",
+    "xai": "x-ai",
+    "azure-responses": "azure",
+}
+
+
+def price_card(
+    model_name: str,
+    reported_model: str | None = None,
+    *,
+    cards: Sequence[PriceCard] = (),
+    today: date,
+    input_tokens: int = 0,
+) -> PriceCard | None:
+    """Find the card of *model_name*, or of the model the provider reported; None where no price is known.
+
+    Of the user's cards that match and are not dated after *today*, one that names the
+    model exactly goes before a glob, and a newer one before an older one.
+    """
+    names = [name for name in (model_name, reported_model) if name]
+    own = [card for card in cards if card.dated <= today and any(fnmatchcase(name, card.name) for name in names)]
+    if own:
+        best = max(own, key=lambda card: (card.name in names, card.dated))
+        return replace(best, name=f"{best.name} {best.dated.isoformat()}")
+    provider, colon, model = model_name.partition(":")
+    if not colon or provider == "gguf" or model.startswith("//"):
+        return None
+    return _known_card(_GENAI_PROVIDERS.get(provider, provider), [reported_model, model], today, input_tokens)
+
+
+def load_cards(path: Path) -> tuple[PriceCard, ...]:
+    """Read the cards of a TOML file. Raises PriceCardError, which says where and what is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
+    except OSError as error:
+        raise PriceCardError(f"The price cards {path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise PriceCardError(f"The price cards {path} are not UTF-8 text.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise PriceCardError(f"{path} is not TOML: {error}.") from error
+    entries: Any = table.pop("card", [])  # Any: what the user wrote
+    if table or not isinstance(entries, list):
+        extra = next(iter(table), "card")
+        raise PriceCardError(f"{path}: {extra!r} is not known here. Begin each card with a line `[[card]]`.")
+    lines = [number for number, line in enumerate(text.splitlines(), 1) if line.replace(" ", "").startswith("[[card]]")]
+    cards: list[PriceCard] = []
+    for index, entry in enumerate(entries):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # checked by _card
+        where = f"{path}, line {lines[index]}" if len(lines) > index else f"{path}, card {index + 1}"
+        cards.append(_card(entry, where))
+    return tuple(cards)
+
+
+def _card(entry: Any, where: str) -> PriceCard:  # Any: what the user wrote
+    if not isinstance(entry, Mapping):
+        raise PriceCardError(f"{where}: a card is a table. Begin it with a line `[[card]]`.")
+    fields: dict[str, Any] = {str(key): value for key, value in entry.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # values are checked one by one below
+    for key in fields:
+        if key not in _REQUIRED + _OPTIONAL:
+            raise PriceCardError(f"{where}: {key!r} is not known. A card has {', '.join(_REQUIRED + _OPTIONAL)}.")
+    for key in _REQUIRED:
+        if key not in fields:
+            raise PriceCardError(f"{where}: {key!r} is missing. A card has {', '.join(_REQUIRED)}.")
+    model, dated = fields["model"], fields["dated"]
+    if not isinstance(model, str) or not model.strip():
+        raise PriceCardError(f"{where}: model should be a name such as openai:gpt-5-mini, or a glob.")
+    if not isinstance(dated, date) or isinstance(dated, datetime):
+        raise PriceCardError(f"{where}: dated should be a day such as 2026-11-01, without quotes.")
+    return PriceCard(
+        name=model.strip(),
+        dated=dated,
+        input_usd_per_mtok=_price(fields, "input_usd_per_mtok", where),
+        output_usd_per_mtok=_price(fields, "output_usd_per_mtok", where),
+        cached_input_usd_per_mtok=(
+            _price(fields, "cached_input_usd_per_mtok", where) if "cached_input_usd_per_mtok" in fields else None
+        ),
+    )
+
+
+def _price(fields: Mapping[str, Any], key: str, where: str) -> float:
+    value = fields[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e6:
+        raise PriceCardError(f"{where}: {key} should be US dollars per million tokens, 0 or more, not {value!r}.")
+    return float(value)
+
+
+def _known_card(provider_id: str, models: Sequence[str | None], today: date, input_tokens: int) -> PriceCard | None:
+    for model in filter(None, models):
+        try:
+            provider, info = get_snapshot().find_provider_model(model, None, provider_id, None)
+        except LookupError:
+            continue
+        return _flat(f"{provider.id}:{info.id}", info, today, input_tokens)
+    return None
+
+
+def _flat(name: str, info: ModelInfo, today: date, input_tokens: int) -> PriceCard | None:
+    if not info.prices:
+        return None
+    prices = info.get_prices(datetime.combine(today, time(), UTC)).__dict__
+    tiers: set[str] = set()
+
+    def rate(key: str) -> float | None:
+        price: Decimal | TieredPrices | None = prices.get(key)
+        if not isinstance(price, TieredPrices):
+            return None if price is None else float(price)
+        above = [tier for tier in price.tiers if input_tokens > tier.start]
+        beyond = [tier for tier in price.tiers if input_tokens <= tier.start]
+        tiers.add(f"prompts over {above[-1].start}" if above else f"prompts up to {beyond[0].start}")
+        return float(above[-1].price if above else price.base)
+
+    input_usd, output_usd, cached_usd = rate("input_mtok"), rate("output_mtok"), rate("cache_read_mtok")
+    if input_usd is None or output_usd is None:
+        return None
+    return PriceCard(
+        name=" ".join([f"genai-prices {version('genai-prices')}", name, *(f"({tier})" for tier in sorted(tiers))]),
+        dated=today,
+        input_usd_per_mtok=input_usd,
+        output_usd_per_mtok=output_usd,
+        cached_input_usd_per_mtok=cached_usd,
+    )

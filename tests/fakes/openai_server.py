@@ -1,0 +1,270 @@
+"""A server that speaks OpenAI's chat completions on loopback, says what it is told to, and remembers.
+
+    with serve([Reply("four words are here"), Reply(status=429, retry_after_s=2)]) as fake:
+        model = await open_model(fake.name, environ={})
+        …
+        assert fake.wire[0].usage == {"prompt_tokens": 3, …}
+
+A token is a word between white space. What a prompt shares with an earlier one, word by
+word from the start, is reported as cached. `wire` holds every request with the usage that
+was reported for it, so that a ledger can be compared with the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+Fault = Literal["truncated", "malformed", "hang", "disconnect", "no usage"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """One reply: words, tool calls as (name, raw arguments), thinking, or a failure.
+
+    `fault`: "truncated" ends the body early, "malformed" sends no JSON, "hang" never
+    replies, "disconnect" closes the connection (after the first words of a stream).
+    """
+
+    text: str = ""
+    tool_calls: tuple[tuple[str, str], ...] = ()
+    thinking: str = ""
+    status: int = 200
+    error: str = "scripted failure"
+    retry_after_s: float | None = None
+    fault: Fault | None = None
+
+    @staticmethod
+    def of(text: str) -> Reply:
+        return Reply(text=text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """A request, and what was replied. `usage` is None where none was reported."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    status: int
+    usage: dict[str, Any] | None
+
+
+Script = Callable[[dict[str, Any]], Reply]
+
+
+@dataclass
+class FakeServer:
+    """The server as a test sees it. `name` is what a user would write for its first model."""
+
+    replies: Sequence[Reply | str] | Script = ()
+    models: Sequence[str] = ("fake",)
+    key: str | None = None
+    refuses_tools: bool = False
+    delay_s: float = 0.0
+    url: str = ""
+    wire: list[Exchange] = field(default_factory=list[Exchange])
+    is_closing: bool = False
+    _prompts: list[list[str]] = field(default_factory=list[list[str]])
+    _turn: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.url}#{self.models[0]}"
+
+    @property
+    def calls(self) -> list[Exchange]:
+        """The requests for a completion."""
+        return [exchange for exchange in self.wire if exchange.path.endswith("/chat/completions")]
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/v1/models", self._list),
+                Route("/v1/chat/completions", self._complete, methods=["POST"]),
+            ]
+        )
+
+    def _log(self, request: Request, body: dict[str, Any], status: int, usage: dict[str, Any] | None) -> None:
+        exchange = Exchange(path=request.url.path, headers=dict(request.headers), body=body, status=status, usage=usage)
+        self.wire.append(exchange)
+
+    def _refusal(self, request: Request, body: dict[str, Any], reply: Reply) -> Response:
+        self._log(request, body, reply.status, None)
+        headers = {} if reply.retry_after_s is None else {"Retry-After": f"{reply.retry_after_s:g}"}
+        error = {"error": {"message": reply.error, "type": "scripted", "code": None}}
+        return JSONResponse(error, status_code=reply.status, headers=headers)
+
+    def _has_key(self, request: Request) -> bool:
+        return self.key is None or request.headers.get("authorization") == f"Bearer {self.key}"
+
+    async def _list(self, request: Request) -> Response:
+        if not self._has_key(request):
+            return self._refusal(request, {}, Reply(status=401, error="wrong key"))
+        self._log(request, {}, 200, None)
+        return JSONResponse({"object": "list", "data": [{"id": model, "object": "model"} for model in self.models]})
+
+    async def _complete(self, request: Request) -> Response:
+        body = json.loads(await request.body())
+        reply = self._next(body)
+        if not self._has_key(request):
+            sent = request.headers.get("authorization", "")
+            return self._refusal(request, body, Reply(status=401, error=f"Incorrect API key provided: {sent}"))
+        if self.refuses_tools and body.get("tools"):
+            return self._refusal(request, body, Reply(status=400, error="this model does not support tools"))
+        if reply.fault == "hang":
+            self._log(request, body, 0, None)
+            while not self.is_closing and not await request.is_disconnected():
+                await asyncio.sleep(0.01)
+            return Response(status_code=503)
+        await asyncio.sleep(self.delay_s)
+        if reply.status >= 400:
+            return self._refusal(request, body, reply)
+        if reply.fault == "malformed":
+            self._log(request, body, 200, None)
+            return Response('{"choices": [{"mess', media_type="application/json")
+        words, finish = self._words(reply, body)
+        usage = self._usage(body, words, reply)
+        is_reported = reply.fault != "no usage"
+        if body.get("stream"):
+            self._log(request, body, 200, usage if reply.fault is None else None)
+            events = self._events(body, reply, words, finish, usage if is_reported else None)
+            return StreamingResponse(events, media_type="text/event-stream")
+        self._log(request, body, 200, usage if reply.fault is None else None)
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(words) or None}
+        if reply.thinking:
+            message["reasoning_content"] = reply.thinking
+        if reply.tool_calls:
+            message["tool_calls"] = [
+                {"id": f"call_{n}", "type": "function", "function": {"name": name, "arguments": arguments}}
+                for n, (name, arguments) in enumerate(reply.tool_calls)
+            ]
+        choice = {"index": 0, "message": message, "finish_reason": finish}
+        made = {**self._head(body, "chat.completion"), "choices": [choice]}
+        if is_reported:
+            made["usage"] = usage
+        text = json.dumps(made)
+        if reply.fault in ("truncated", "disconnect"):
+            headers = {"content-length": str(len(text)), "content-type": "application/json"}
+            kept = text[: len(text) // 2] if reply.fault == "truncated" else ""
+            return StreamingResponse(_once(kept), headers=headers)
+        return Response(text, media_type="application/json")
+
+    async def _events(
+        self, body: dict[str, Any], reply: Reply, words: list[str], finish: str, usage: dict[str, Any] | None
+    ) -> AsyncIterator[str]:
+        def event(choices: list[dict[str, Any]], **more: Any) -> str:
+            return f"data: {json.dumps({**self._head(body, 'chat.completion.chunk'), 'choices': choices, **more})}\n\n"
+
+        def delta(finish_reason: str | None = None, **content: Any) -> str:
+            return event([{"index": 0, "delta": content, "finish_reason": finish_reason}])
+
+        yield delta(role="assistant", content="")
+        if reply.thinking:
+            yield delta(reasoning_content=reply.thinking)
+        for n, word in enumerate(words):
+            if n >= 2 and reply.fault == "disconnect":
+                await asyncio.sleep(0.05)
+                raise ConnectionError("scripted disconnection")
+            if n >= 2 and reply.fault == "truncated":
+                return
+            yield delta(content=word)
+        for n, (name, arguments) in enumerate(reply.tool_calls):
+            half = len(arguments) // 2
+            call = {"index": n, "id": f"call_{n}", "type": "function"}
+            yield delta(tool_calls=[{**call, "function": {"name": name, "arguments": arguments[:half]}}])
+            yield delta(tool_calls=[{"index": n, "function": {"arguments": arguments[half:]}}])
+        yield delta(finish_reason=finish)
+        if usage is not None and body.get("stream_options", {}).get("include_usage"):
+            yield event([], usage=usage)
+        yield "data: [DONE]\n\n"
+
+    def _next(self, body: dict[str, Any]) -> Reply:
+        if callable(self.replies):
+            return self.replies(body)
+        reply = self.replies[self._turn] if self._turn < len(self.replies) else "the script has ended"
+        self._turn += 1
+        return Reply(text=reply) if isinstance(reply, str) else reply
+
+    def _head(self, body: dict[str, Any], kind: str) -> dict[str, Any]:
+        return {"id": f"chatcmpl-{self._turn}", "object": kind, "created": 1, "model": body.get("model")}
+
+    def _words(self, reply: Reply, body: dict[str, Any]) -> tuple[list[str], str]:
+        words = [word if n == 0 else f" {word}" for n, word in enumerate(reply.text.split())]
+        cap = body.get("max_completion_tokens") or body.get("max_tokens")
+        if cap is not None and len(words) > cap:
+            return words[:cap], "length"
+        return words, "tool_calls" if reply.tool_calls else "stop"
+
+    def _usage(self, body: dict[str, Any], words: list[str], reply: Reply) -> dict[str, Any]:
+        prompt = [word for message in body["messages"] for word in [f"<{message['role']}>", *_text(message).split()]]
+        cached = max((_shared(prompt, earlier) for earlier in self._prompts), default=0)
+        self._prompts.append(prompt)
+        reasoning = len(reply.thinking.split())
+        written = len(words) + reasoning + sum(len(arguments.split()) + 1 for _, arguments in reply.tool_calls)
+        return {
+            "prompt_tokens": len(prompt),
+            "completion_tokens": written,
+            "total_tokens": len(prompt) + written,
+            "prompt_tokens_details": {"cached_tokens": cached},
+            "completion_tokens_details": {"reasoning_tokens": reasoning},
+        }
+
+
+@contextmanager
+def serve(
+    replies: Sequence[Reply | str] | Script = (),
+    *,
+    models: Sequence[str] = ("fake",),
+    key: str | None = None,
+    refuses_tools: bool = False,
+    delay_s: float = 0.0,
+) -> Iterator[FakeServer]:
+    """Run a fake server in a thread, on a free port of loopback."""
+    fake = FakeServer(replies, models=models, key=key, refuses_tools=refuses_tools, delay_s=delay_s)
+    listener = socket.create_server(("127.0.0.1", 0))
+    fake.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    config = uvicorn.Config(fake.app(), log_config=None, log_level="critical", lifespan="off", ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="fake-openai")
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.005)
+        yield fake
+    finally:
+        fake.is_closing = True
+        server.should_exit = True
+        thread.join(timeout=10)
+        listener.close()
+
+
+async def _once(text: str) -> AsyncIterator[str]:
+    yield text
+
+
+def _text(message: dict[str, Any]) -> str:
+    content = message.get("content") or ""
+    return content if isinstance(content, str) else " ".join(part.get("text", "") for part in content)
+
+
+def _shared(one: list[str], other: list[str]) -> int:
+    count = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
