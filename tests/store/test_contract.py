@@ -369,7 +369,7 @@ async def test_the_database_itself_refuses_to_rewrite_versions_and_ledger(
     driver = {"sqlite": "aiosqlite", "postgresql": "asyncpg"}[scheme]
     intruder = create_async_engine(f"{scheme}+{driver}://{rest}")
 
-    with pytest.raises(DBAPIError, match="never changed|only appended"):
+    with pytest.raises(DBAPIError, match=r"never changed|only appended"):
         async with intruder.begin() as connection:
             await connection.execute(text(statement))
     await intruder.dispose()

@@ -95,6 +95,9 @@ class SqlStore:
         # SQLite lets one writer in; inside this process they queue here, where waiting is fair.
         self._writer = asyncio.Lock()
         self._is_closed = False
+        self._under_way = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
         port = f":{url.port}" if url.port else ""
         self._url = (
             f"sqlite:///{url.database}"
@@ -109,8 +112,9 @@ class SqlStore:
         return self._url
 
     async def aclose(self) -> None:
-        """Close all connections. May be called twice."""
+        """Close all connections, once what is under way is done. May be called twice."""
         self._is_closed = True
+        await self._is_idle.wait()
         await self._engine.dispose()
 
     async def migrate(self) -> None:
@@ -431,10 +435,16 @@ class SqlStore:
         """Tell a failure of the database as a StoreError."""
         if self._is_closed:
             raise StoreError(f"{self._where} was closed by this program. Open it again.")
+        self._under_way += 1
+        self._is_idle.clear()
         try:
             yield
         except (DBAPIError, sqlite3.Error, PoolTimeoutError, OSError) as error:
             raise _explained(error, self._where) from error
+        finally:
+            self._under_way -= 1
+            if self._under_way == 0:
+                self._is_idle.set()
 
 
 async def _hold(connection: AsyncConnection, context_id: str) -> None:
@@ -504,8 +514,10 @@ def _explained_by_sqlite(error: sqlite3.Error, where: str) -> StoreError:
         return DatabaseCorruptError(where)
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return DatabaseBusyError(where, "another process is writing to it")
-    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return StoreError(f"{where} cannot be used: {error}. Check the permissions of the file and of its folder.")
+    if code == sqlite3.SQLITE_IOERR:
+        return StoreError(f"{where} cannot be read or written: {error}. Check the disk.")
     return StoreError(f"{where} failed: {error}")
 
 
