@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -48,7 +48,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-stdout = Console(soft_wrap=True)
+WIDE = 200  # a table that goes to a file or a pipe is not squeezed into 80 columns
+stdout = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 stderr = Console(stderr=True)
 
 Name = Annotated[str, typer.Argument(help="Name or id of a context.", show_default=False)]
@@ -161,8 +162,10 @@ def sleep(
     """
     if (name is None) == (not every):
         raise typer.BadParameter("give the NAME of a context, or --all")
+    if strategy not in STRATEGIES:
+        raise typer.BadParameter(f"--strategy is one of {', '.join(STRATEGIES)}")
     plan = Plan(
-        strategy="rethink" if strategy == "rethink" else _strategy(strategy),
+        strategy=strategy,
         samples=samples,
         effort=effort,
         temperature=temperature,
@@ -190,7 +193,7 @@ async def _forecast(engine: Engine, name: str, plan: Plan, quiet: bool) -> Any:
             f"{name}: at most {forecast.calls} calls of {forecast.model}, "
             f"{about}{forecast.input_tokens:,} input tokens in the first; "
             f"at most {forecast.most_input_tokens:,} input and {forecast.most_output_tokens:,} output tokens, "
-            f"{_usd(forecast.cost_usd)}."
+            f"{_price(forecast.cost_usd)}."
         )
         typer.echo(_worth(account))
     return forecast
@@ -262,8 +265,7 @@ def ask(
       sleeptime ask report "Which region grew most?" > answer.txt
     """
     level = Level.parse(budget)
-    seen = next((each for each in SEES if each == sees), None)
-    if sees is not None and seen is None:
+    if sees is not None and sees not in SEES:
         raise typer.BadParameter(f"--sees is one of {', '.join(SEES)}")
 
     async def work(engine: Engine) -> None:
@@ -280,7 +282,7 @@ def ask(
             name,
             question,
             level=level,
-            sees=seen,
+            sees=sees,
             version=version,
             budget=Budget(max_output_tokens=max_tokens, max_cost_usd=max_cost),
             on_text=on_text if stream and not as_json else None,
@@ -508,7 +510,7 @@ def _account(account: Account) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _engine(database: str | None, model: str | None) -> AsyncIterator[Engine]:
+async def _engine(database: str | None, model: str | None) -> AsyncGenerator[Engine]:
     from sleeptime.engine import Engine  # noqa: PLC0415  # keeps --help quick
 
     async with Engine.open(database=database, model=model) as engine:
@@ -521,12 +523,6 @@ def _run(work: Callable[[Engine], Coroutine[Any, Any, T]], *, database: str | No
             return await work(engine)
 
     return asyncio.run(whole())
-
-
-def _strategy(name: str) -> Any:
-    if name not in STRATEGIES:
-        raise typer.BadParameter(f"--strategy is one of {', '.join(STRATEGIES)}")
-    return name
 
 
 def _progress() -> Progress:
@@ -542,7 +538,7 @@ def _progress() -> Progress:
 
 def _bill(input_tokens: int, output_tokens: int, cost_usd: float | None, phase: str, more: str = "") -> None:
     stderr.print(
-        f"[dim]{output_tokens:,} {phase} tokens, {input_tokens:,} input tokens, {_usd(cost_usd)}{more}[/dim]",
+        f"[dim]{output_tokens:,} {phase} tokens, {input_tokens:,} input tokens, {_price(cost_usd)}{more}[/dim]",
         highlight=False,
         soft_wrap=True,
     )
@@ -550,8 +546,12 @@ def _bill(input_tokens: int, output_tokens: int, cost_usd: float | None, phase: 
 
 def _usd(cost_usd: float | None) -> str:
     if cost_usd is None:
-        return "price unknown"
+        return "unknown"
     return f"${cost_usd:.2f}" if abs(cost_usd) >= 1 or cost_usd == 0 else f"${cost_usd:.3g}"
+
+
+def _price(cost_usd: float | None) -> str:
+    return "price unknown" if cost_usd is None else _usd(cost_usd)
 
 
 def _number(value: float | None) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -115,7 +115,7 @@ class Engine:
         sleep_model: str | Model | None = None,
         prices: Path | None = None,
         environ: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[Engine]:
+    ) -> AsyncGenerator[Engine]:
         """Open the store and close everything at the end.
 
         database     a path or URL; else `$SLEEPTIME_DATABASE`, else a file in `home()`
@@ -347,7 +347,8 @@ class Engine:
                 record=self.store.record,
                 phase=phase,
                 price=price,
-                clock=self._now,
+                clock_s=self._clock_s,
+                now=self._now,
                 context_id=context_id,
                 work_id=work_id,
                 version=version,
