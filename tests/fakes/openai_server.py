@@ -127,7 +127,7 @@ class FakeServer:
             return self._refusal(request, body, Reply(status=400, error="this model does not support tools"))
         if reply.fault == "hang":
             self._log(request, body, 0, None)
-            while not self.is_closing and not await request.is_disconnected():
+            while not self.is_closing and not await request.is_disconnected():  # noqa: ASYNC110 - set by another thread
                 await asyncio.sleep(0.01)
             return Response(status_code=503)
         await asyncio.sleep(self.delay_s)

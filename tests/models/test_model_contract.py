@@ -10,8 +10,8 @@ from typing import Any
 
 import anyio
 import pytest
-from fakes.openai_server import FakeServer, Reply, serve
 
+from fakes.openai_server import FakeServer, Reply, serve
 from sleeptime.core.errors import NotSupportedError
 from sleeptime.core.messages import Completion, Message, Tool
 from sleeptime.models import ScriptedModel, open_model

@@ -11,6 +11,7 @@ use, and anything that looks like one, are blacked out.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 
@@ -126,6 +127,8 @@ def _why_unreachable(error: BaseException) -> str:
     cause: BaseException = error
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
+    if isinstance(cause, OSError) and cause.errno and cause.errno > 0:
+        return os.strerror(cause.errno)
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     return redacted(str(cause), ()) or type(cause).__name__

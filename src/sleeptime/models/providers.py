@@ -60,9 +60,8 @@ def provider_names() -> list[str]:
 def near_model(name: str) -> str | None:
     """A known `provider:model` close to *name*, which may lack its provider."""
     known = _known_names()
-    for candidate in known:
-        if candidate.partition(":")[2] == name:
-            return candidate
+    if sold := [candidate for candidate in known if candidate.partition(":")[2] == name]:
+        return min(sold, key=len)
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.75)), None)
 
 
@@ -129,7 +128,7 @@ def _dials(name: str, system: str, profile: ModelProfile, options: Options) -> M
 
 
 def _known_names() -> list[str]:
-    return [name for name in known_model_names() if ":" in name]
+    return [name for name in known_model_names() if ":" in name and "/" not in name.partition(":")[0]]
 
 
 def _extra_of(error: ImportError, provider_name: str) -> str:

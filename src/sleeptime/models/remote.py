@@ -61,7 +61,7 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "tool_call": "tool_calls",
     "content_filter": "content_filter",
 }
-_PIECES = re.compile(r"[A-Za-z]+|[^\W\d_A-Za-z]|\s+|.", re.DOTALL)
+_PIECES = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[^\W\d_A-Za-z]|\s+|.", re.DOTALL)
 _TOKENS_PER_MESSAGE = 8
 
 
@@ -209,7 +209,10 @@ class RemoteModel:
             model=reply.model_name or self._name,
             finish_reason=_FINISH_REASONS.get(reply.finish_reason or "", "unknown"),
             tool_calls=tuple(
-                ToolCall(name=part.tool_name, arguments=_arguments(part.args_as_json_str()))
+                ToolCall(
+                    name=part.tool_name,
+                    arguments=_arguments(part.args if isinstance(part.args, str) else part.args_as_json_str()),
+                )
                 for part in reply.parts
                 if isinstance(part, ToolCallPart)
             ),
@@ -237,9 +240,9 @@ class RemoteModel:
 def estimated_tokens(text: str) -> int:
     """Guess, on the high side, how many tokens *text* has.
 
-    A token for every three letters of a Latin word (tokenisers keep common words whole, but
-    not names or code), for every digit and every mark; two for a letter of another script;
-    one for every eight white-space characters.
+    A token for every three letters of a Latin word or of a part that begins with a capital
+    (tokenisers keep common words whole, but not names or code), for every digit and every
+    mark; two for a letter of another script; one for every eight white-space characters.
     """
     total = 0
     for piece in _PIECES.findall(text):
