@@ -49,6 +49,7 @@ SMALL_SLOTS = 4
 LARGE_WINDOW = 16_384
 PROMPT_CACHE_MIB = 256
 FORCING_BIAS = 1e4
+WHOLE_VOCABULARY = 1_000_000
 
 _SENTINEL = "\u241fHERE\u241f"
 _FINISH_REASONS: dict[str, FinishReason] = {"eos": "stop", "word": "stop", "limit": "length"}
@@ -134,20 +135,9 @@ class LocalModel:
             )
         total, usage = 0.0, Usage()
         for index, token in enumerate(wanted):
-            reply = await self._post(
-                "/completion",
-                {
-                    "prompt": [*before, *wanted[:index]],
-                    "n_predict": 1,
-                    "n_probs": 1,
-                    "temperature": 0,
-                    "logit_bias": [[token, FORCING_BIAS]],
-                    "post_sampling_probs": False,
-                    "cache_prompt": True,
-                },
-            )
-            total += self._forced(reply, token)
-            usage += _usage(reply)
+            log_prob, took = await self._token_log_prob([*before, *wanted[:index]], token)
+            total += log_prob
+            usage += took
         return LogProb(total=total, tokens=len(wanted), usage=usage)
 
     async def count_tokens(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> TokenCount:
@@ -171,14 +161,39 @@ class LocalModel:
                 self._name, "reasoning effort or a thinking budget", "Use a verbosity (0 to 4) or force:N instead."
             )
 
-    def _forced(self, reply: Mapping[str, Any], token: int) -> float:  # Any: JSON
+    async def _token_log_prob(self, prompt: list[int], token: int) -> tuple[float, Usage]:
+        """Log P(token | prompt).
+
+        The server gives no probabilities of a token that is half a letter: then a whole
+        letter is forced, and the token is looked up among the probabilities of all.
+        """
+        reply = await self._force(prompt, token, n_probs=1)
+        usage = _usage(reply)
+        if not reply.get("completion_probabilities"):
+            letter = (await self._tokens("a", add_special=False))[-1]
+            reply = await self._force(prompt, letter, n_probs=WHOLE_VOCABULARY)
+            usage += _usage(reply)
         try:
             (step,) = reply["completion_probabilities"]
-            if step["id"] != token:
-                raise MalformedReplyError(self._name, f"token {token} was forced and {step['id']} came")
-            return float(step["logprob"])
-        except (KeyError, TypeError, ValueError) as error:
+            return next(
+                float(other["logprob"]) for other in (step, *step["top_logprobs"]) if other["id"] == token
+            ), usage
+        except (KeyError, TypeError, ValueError, StopIteration) as error:
             raise MalformedReplyError(self._name, "it gives no probabilities") from error
+
+    async def _force(self, prompt: list[int], token: int, *, n_probs: int) -> dict[str, Any]:  # Any: JSON
+        return await self._post(
+            "/completion",
+            {
+                "prompt": prompt,
+                "n_predict": 1,
+                "n_probs": n_probs,
+                "temperature": 0,
+                "logit_bias": [[token, FORCING_BIAS]],
+                "post_sampling_probs": False,
+                "cache_prompt": True,
+            },
+        )
 
     async def _split(self, query: str, given: Sequence[Message]) -> tuple[list[int], list[int]]:
         """Tokens before the query, and the query's: as they stand together where the seam is a token's edge."""
