@@ -5,11 +5,12 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from sleeptime.core.budget import Level
+from sleeptime.core.budget import Budget, Level
 from sleeptime.core.context import Context, Span
 from sleeptime.core.errors import EndpointUnreachableError
 from sleeptime.core.messages import LogProb
 from sleeptime.core.notes import LearnedContext, Note
+from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Query, Sees
 from sleeptime.core.usage import PriceCard, Usage
 from sleeptime.evals import chains
@@ -46,7 +47,8 @@ class Thinker:
         self.contexts[name] = Context(id=name, name=name, text=text, created_at=datetime(2026, 11, 1, tzinfo=UTC))
         return self.contexts[name]
 
-    async def sleep(self, name: str) -> LearnedContext:
+    async def sleep(self, name: str, plan: Plan) -> LearnedContext:
+        assert plan.budget.max_output_tokens is not None
         if "sleep" in self.fails:
             raise EndpointUnreachableError("thinker", "it is out")
         context = self.contexts[name]
@@ -80,8 +82,16 @@ class Thinker:
         )
 
     async def ask(
-        self, name: str, question: str, *, level: Level, sees: Sees | None, learned: LearnedContext | None
+        self,
+        name: str,
+        question: str,
+        *,
+        level: Level,
+        sees: Sees | None,
+        learned: LearnedContext | None,
+        budget: Budget,
     ) -> Answer:
+        assert budget.max_output_tokens is not None
         self.busy += 1
         self.busiest = max(self.busiest, self.busy)
         await anyio.lowlevel.checkpoint()

@@ -392,6 +392,9 @@ def _compare(table: _Table, match: Match, price: PriceCard | None) -> dict[str, 
         slept = stats.cost_per_query(after(level), sleep, queries=QUERIES_PER_SLEEP, price=t)
         return stats.ratios(t * before, slept)
 
+    def paid_back(t: int, level: str) -> Array:
+        return stats.break_even(before, after(level), sleep, price=t)
+
     def money_ratio(card: PriceCard, with_cache: bool, level: str) -> Array:
         spent, spent_slept, spent_asleep = (
             stats.means(grid, table.weights) for grid in _money(table, str(without), level, card, with_cache=with_cache)
@@ -402,7 +405,7 @@ def _compare(table: _Table, match: Match, price: PriceCard | None) -> dict[str, 
     at: dict[str, Callable[[str], Array]] = {"token_ratio": lambda level: stats.ratios(before, after(level))}
     for t in PRICES:
         at[f"cost_ratio_t{t}"] = partial(cost_ratio, t)
-        at[f"break_even_t{t}"] = partial(lambda t, level: stats.break_even(before, after(level), sleep, price=t), t)
+        at[f"break_even_t{t}"] = partial(paid_back, t)
     if price is not None:
         at["money_ratio"] = partial(money_ratio, price, True)
         at["money_ratio_uncached"] = partial(money_ratio, price, False)

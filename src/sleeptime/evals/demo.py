@@ -19,11 +19,12 @@ from importlib.metadata import version
 from itertools import groupby
 from typing import Protocol, TypeVar
 
-from sleeptime.core.budget import Level
+from sleeptime.core.budget import Budget, Level
 from sleeptime.core.context import Context
 from sleeptime.core.errors import ModelError
 from sleeptime.core.messages import LogProb
 from sleeptime.core.notes import LearnedContext, Note
+from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Sees
 from sleeptime.core.usage import PriceCard
 from sleeptime.evals import chains
@@ -35,6 +36,10 @@ TABLE_CONTEXTS = 500
 QUERIES_PER_CONTEXT = 4
 CONCURRENCY = 4
 """Contexts worked on at a time: as many as the local server has slots."""
+
+SLEEP = Plan(budget=Budget(max_output_tokens=1024, max_rounds=2))
+ANSWER = Budget(max_output_tokens=384)
+"""Caps far above what these contexts need, so that a model that does not stop cannot hold up the demo."""
 
 PRICED_AS = "openai:gpt-5-mini"
 """Whose price card to compute `money_ratio` at: the tiny model has no price of its own."""
@@ -56,10 +61,17 @@ class Subject(Protocol):
 
     async def add(self, text: str, *, name: str) -> Context: ...
 
-    async def sleep(self, name: str) -> LearnedContext: ...
+    async def sleep(self, name: str, plan: Plan) -> LearnedContext: ...
 
     async def ask(
-        self, name: str, question: str, *, level: Level, sees: Sees | None, learned: LearnedContext | None
+        self,
+        name: str,
+        question: str,
+        *,
+        level: Level,
+        sees: Sees | None,
+        learned: LearnedContext | None,
+        budget: Budget,
     ) -> Answer: ...
 
     async def log_prob(self, name: str, question: str) -> LogProb: ...
@@ -167,7 +179,7 @@ class _Run:
         context = await self.subject.add(sample.text, name=f"{sample.family}-{sample.fingerprint[:12]}")
         self.names[index] = context.name
         try:
-            learned = await self.subject.sleep(context.name)
+            learned = await self.subject.sleep(context.name, SLEEP)
         except ModelError as error:
             self.failures.append(error)
             self.slept.append(Slept(context=index, error=type(error).__name__))
@@ -228,7 +240,12 @@ class _Run:
             return replace(row, error="NothingLearned")
         try:
             answer = await self.subject.ask(
-                self.names[index], query.question, level=Level.parse(level), sees=_SEES[arm], learned=learned
+                self.names[index],
+                query.question,
+                level=Level.parse(level),
+                sees=_SEES[arm],
+                learned=learned,
+                budget=ANSWER,
             )
         except ModelError as error:
             return replace(row, error=type(error).__name__)

@@ -145,33 +145,30 @@ def _cost_panel(costs: Costs, t: int) -> alt.LayerChart:
             dx=7,
             weight="bold",
         ),
-        *_break_even(costs, t, flat),
     ]
+    if 1 <= (queries := _break_even(costs, t)) <= MOST_QUERIES:
+        mark: list[Datum] = [{"x": queries, "y": 0}, {"x": queries, "y": flat}]
+        layers.append(_over(mark).mark_line(color=MUTED, strokeWidth=1, strokeDash=[4, 3]))
     x = alt.X(
         "x:Q",
         scale=alt.Scale(type="log", domain=[1, MOST_QUERIES], nice=False),
         axis=alt.Axis(values=[1, 2, 5, 10, 20, 50, 100], title="queries per context, N (log scale)"),
     )
     y = _y(top, title="cost per query, in sleep tokens" if t == PRICES[0] else None)
-    title = f"A test-time token costs {t}× a sleep token" + (" (the paper)" if t == 10 else "")
+    title = f"t = {t}: {_paid_back(costs, t)}"
     return _layered(layers, x, y).properties(width=(WIDTH - 60) // 2, height=HEIGHT - 60, title=title)
 
 
-def _break_even(costs: Costs, t: int, flat: float) -> list[alt.Chart]:
+def _break_even(costs: Costs, t: int) -> float:
     saved = t * (costs.without - costs.with_sleep)
-    if saved <= 0:
-        return [_label({"x": 1, "y": 0}, "sleep never pays here", MUTED, align="left", dx=6, dy=-12)]
-    queries = costs.sleep / saved
-    if queries < 1:
-        return [_label({"x": 1, "y": 0}, "pays from the first query", MUTED, align="left", dx=6, dy=-12)]
-    if queries > MOST_QUERIES:
-        return [_label({"x": 1, "y": 0}, f"pays after {queries:,.0f} queries", MUTED, align="left", dx=6, dy=-12)]
-    return [
-        _over([{"x": queries, "y": 0}, {"x": queries, "y": flat}]).mark_line(
-            color=MUTED, strokeWidth=1, strokeDash=[4, 3]
-        ),
-        _label({"x": queries, "y": 0}, f"pays after {queries:.1f} queries", MUTED, align="left", dx=6, dy=-12),
-    ]
+    return costs.sleep / saved if saved > 0 else float("inf")
+
+
+def _paid_back(costs: Costs, t: int) -> str:
+    queries = _break_even(costs, t)
+    if queries == float("inf"):
+        return "a sleep never pays"
+    return "a sleep pays from the first query" if queries < 1 else f"a sleep pays after {queries:,.1f} queries"
 
 
 def gain_by_predictability(result: DemoResult) -> Drawing:

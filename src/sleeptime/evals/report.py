@@ -1,0 +1,235 @@
+"""Show a demo's result: a page that opens offline, and the same for a terminal.
+
+    render_html(result) → str        one self-contained file: no script, no font, no network
+    render_text(result) → str        worked example and table, as wide as it is told
+
+Everything a model or a context wrote is escaped. This file computes no figure.
+"""
+
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Literal
+
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from sleeptime.evals import figures
+from sleeptime.evals.curves import QUERIES_PER_SLEEP, DemoResult, Example, Figure
+from sleeptime.evals.rows import ARMS, Row
+
+CAVEAT = "A tiny model on synthetic tasks shows the mechanism, not the numbers of a large model."
+
+Unit = Literal["share", "points", "times", "number", "rank", "slope"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A line of the table, in words."""
+
+    name: str
+    unit: Unit
+    words: str
+    value: str
+    interval: str
+    target: str
+    verdict: str
+    note: str
+
+
+_LINES: tuple[tuple[str, str, Unit], ...] = (
+    ("accuracy_full_cot_no_sleep", "Accuracy without sleep at full chain of thought (v4)", "share"),
+    ("token_ratio", "Test-time tokens without sleep / with sleep, at equal accuracy", "times"),
+    ("token_ratio_interpolated", "The same, interpolated at 2 points below the best without sleep", "times"),
+    ("accuracy_gain_v0", "Accuracy gained by sleep at v0", "points"),
+    ("cost_ratio_t10", f"Cost per query without / with sleep, N = {QUERIES_PER_SLEEP}, t = 10", "times"),
+    ("cost_ratio_t2", f"Cost per query without / with sleep, N = {QUERIES_PER_SLEEP}, t = 2", "times"),
+    ("money_ratio", "The same in money, input and cached input included", "times"),
+    ("money_ratio_uncached", "The same in money, were no input cached", "times"),
+    ("break_even_t10", "Queries until a sleep has paid, t = 10", "number"),
+    ("break_even_t2", "Queries until a sleep has paid, t = 2", "number"),
+    ("predictability_rho", "Rank correlation of gain and log P(query | context), five bins", "rank"),
+    ("predictability_rho_limited", "The same with half of the notes", "rank"),
+    ("limited_gain_v0", "Accuracy gained at v0 with half of the notes", "points"),
+    ("learned_only_gain_v0", "Accuracy gained at v0 by the notes without the context", "points"),
+    ("placebo_gain_v0", "Accuracy gained at v0 by another context's notes (placebo)", "points"),
+    ("notes_correct_share", "Notes that are right", "share"),
+    ("sleep_tokens_per_context", "Tokens of one sleep", "number"),
+)
+
+
+def lines(result: DemoResult) -> list[Line]:
+    """Put every figure into words, met or missed as they are."""
+    told = [_line(name, words, unit, result.figures[name]) for name, words, unit in _LINES]
+    for depth, figure in result.within_depth.items():
+        where = "all depths, each by itself" if depth == "pooled" else f"queries of depth {depth}"
+        told.append(_line(depth, f"Slope of the gain with half of the notes per nat, {where}", "slope", figure))
+    return told
+
+
+def _line(name: str, words: str, unit: Unit, figure: Figure) -> Line:
+    value = written(figure.value, unit)
+    if figure.as_measured is not None:
+        value += f" (as measured {written(figure.as_measured, unit)})"
+    has_interval = figure.value is not None and figure.low is not None
+    upper = bare(figure.high, unit) if figure.high is not None else "∞"
+    target = ""
+    if figure.at_least is not None:
+        target = f"≥ {bare(figure.at_least, unit)}"
+    elif figure.at_most is not None:
+        target = f"not above {bare(figure.at_most, unit)}"
+    verdict = "" if figure.is_met is None else "met" if figure.is_met else "missed"
+    return Line(
+        name=name,
+        unit=unit,
+        words=words,
+        value=value,
+        interval=f"{bare(figure.low, unit)} to {upper}" if has_interval else "",
+        target=target,
+        verdict=verdict,
+        note=figure.note + (f" ({figure.missing} missing)" if figure.missing else ""),
+    )
+
+
+def written(number: float | None, unit: Unit) -> str:
+    """Write a number with its unit; a dash where there is none."""
+    signs = {"share": " %", "points": " points", "times": "×"}
+    return bare(number, unit) + ("" if number is None else signs.get(unit, ""))
+
+
+def bare(number: float | None, unit: Unit) -> str:
+    """Write a number as its unit is read, without naming it."""
+    if number is None:
+        return "–"
+    scale = 100 if unit in ("share", "points") else 1
+    digits = {"share": ".1f", "points": "+.1f", "times": ".1f", "number": ".1f", "rank": ".2f", "slope": "+.3f"}[unit]
+    text = f"{number * scale:{digits}}"
+    if not text.strip("+-0."):
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def headline(result: DemoResult) -> str:
+    """Say in one sentence what was found, no more than was shown."""
+    costs, ratio = result.costs, result.figures["token_ratio"]
+    if costs is None:
+        return f"Sleep was not shown to save anything here: {result.match.reason}."
+    plain, slept = f"{costs.without:.1f}", f"{costs.with_sleep:.1f}"
+    if costs.is_shown and ratio.value is not None and ratio.low is not None and ratio.value > 1:
+        return (
+            "Having thought about each context before any question came, the model answers as accurately with "
+            f"{slept} test-time tokens instead of {plain}: {ratio.value:.1f} times fewer "
+            f"(95 % interval {ratio.low:.1f} to {bare(ratio.high, 'number')})."
+        )
+    if not costs.is_shown and costs.with_sleep < costs.without:
+        return (
+            "Having thought about each context before any question came, the model answers within 2 points of the "
+            f"same accuracy with {slept} test-time tokens instead of {plain}. That is as measured: "
+            f"{result.n_contexts} contexts are too few to be sure that the accuracies are equal."
+        )
+    return f"Sleep saved no test-time tokens at equal accuracy here: {slept} with it, {plain} without."
+
+
+def told(row: Row) -> str:
+    """Name an answer's arm and level."""
+    how = "straight away" if row.level == "v0" else "step by step"
+    return f"{ARMS[row.arm].capitalize()}, answering {how} ({row.level})"
+
+
+def render_html(result: DemoResult) -> str:
+    """Write the whole page."""
+    drawings = {
+        "accuracy": Markup(figures.svg(figures.accuracy_by_tokens(result))),  # noqa: S704  # our own drawing, its words are escaped by the renderer
+        "gain": Markup(figures.svg(figures.gain_by_predictability(result))),  # noqa: S704  # the same
+        "cost": None if result.costs is None else Markup(figures.svg(figures.cost_by_queries(result.costs))),  # noqa: S704  # the same
+    }
+    return _page().render(
+        result=result,
+        headline=headline(result),
+        caveat=CAVEAT,
+        lines=lines(result),
+        drawings=drawings,
+        colours={
+            "ink": figures.INK,
+            "muted": figures.MUTED,
+            "grid": figures.GRID,
+            "sleep": figures.SLEEP,
+            "no_sleep": figures.NO_SLEEP,
+        },
+        dark=figures.DARK,
+        font=Markup(figures.FONT),  # noqa: S704  # a constant of ours
+        told=told,
+        arms=ARMS,
+    )
+
+
+@lru_cache(maxsize=1)
+def _page() -> Template:
+    source = resources.files("sleeptime.evals").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return page.from_string(source)
+
+
+def render_text(result: DemoResult, *, width: int = 80, color: bool = False) -> str:
+    """Write the worked example and the table for a terminal of *width* columns."""
+    out = io.StringIO()
+    console = Console(
+        file=out,
+        width=max(40, width),
+        force_terminal=color,
+        no_color=not color,
+        color_system="standard" if color else None,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        legacy_windows=False,
+    )
+    if result.example is not None:
+        _print_example(console, result.example)
+    console.print(Text(headline(result), style="bold"))
+    console.print()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), expand=False, show_edge=False)
+    table.add_column("figure", ratio=3)
+    table.add_column("value", no_wrap=False)
+    table.add_column("95 % interval")
+    table.add_column("target")
+    table.add_column("")
+    for line in lines(result):
+        if line.unit == "slope" and line.name != "pooled":
+            continue
+        style = {"met": "green", "missed": "red"}.get(line.verdict, "")
+        table.add_row(line.words, line.value, line.interval, line.target, Text(line.verdict, style=style))
+    console.print(table)
+    console.print()
+    for note in dict.fromkeys(line.note for line in lines(result) if line.note):
+        console.print(Text(f"Note: {note}."))
+    console.print(Text(CAVEAT))
+    source = result.provenance
+    console.print(
+        Text(
+            f"{source.model}, {source.family}, {result.n_contexts} contexts, {result.n_queries} queries, "
+            f"seed {source.seed}, {result.failed_calls} failed calls, {source.wall_s:.0f} s on {source.machine}",
+            style="dim",
+        )
+    )
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _print_example(console: Console, example: Example) -> None:
+    def part(title: str, body: str) -> None:
+        console.print(Text(title, style="bold"))
+        console.print(Padding(Text(body), (0, 0, 1, 2)))
+
+    part("A context", example.context)
+    notes = "\n".join(example.notes) or "nothing"
+    part(f"What the model noted, before any question ({example.sleep_tokens} tokens)", notes)
+    part("Then somebody asks", example.question)
+    for row in example.answers:
+        mark = "failed" if row.is_correct is None else "right" if row.is_correct else f"wrong, it is {example.target}"
+        part(f"{told(row)}: {row.output_tokens} tokens, {mark}", row.text or row.error)
