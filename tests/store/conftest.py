@@ -43,7 +43,7 @@ def postgresql() -> Iterator[Path]:
         data = folder / "data"
 
         def run(program: str, *arguments: str) -> None:
-            subprocess.run(  # noqa: S603  # a program of the wheel
+            subprocess.run(  # a program of the wheel
                 [programs / program, "-D", data, *arguments],
                 check=True,
                 cwd="/",

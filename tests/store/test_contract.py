@@ -648,3 +648,19 @@ async def test_readers_go_on_while_others_write(store: SqlStore) -> None:
     learned = await store.learned(context.id)
     assert learned is not None
     assert learned.version == 20
+
+
+async def test_a_version_is_read_whole_or_not_at_all_while_it_is_forgotten(store: SqlStore) -> None:
+    many = tuple(Note(id=f"n{i}", text="x" * 1000) for i in range(50))
+    seen: list[int] = []
+
+    async def read(context: Context) -> None:
+        while (learned := await store.learned(context.id)) is not None:
+            seen.append(len(learned.notes))
+
+    for _ in range(20):
+        context = await store.add_context(a_context())
+        await store.publish(a_learned(context, many), sleep_id=None)
+        await asyncio.gather(*(read(context) for _ in range(4)), store.forget(context.id))
+
+    assert set(seen) == {50}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -16,9 +18,10 @@ from sleeptime.store import migrations, open_store, tables
 
 pytestmark = pytest.mark.anyio
 
+PROCESSES = 6
 OPEN = """
 import asyncio, sys
-from sleeptime.store import open_store
+from sleeptime.store import migrations, open_store
 
 async def main():
     store = await open_store(sys.argv[1])
@@ -71,13 +74,13 @@ async def test_a_database_of_a_newer_version_is_left_alone(database: str) -> Non
 
 def test_processes_that_open_a_fresh_database_at_once_all_get_it(database: str) -> None:
     openers = [
-        subprocess.Popen(  # noqa: S603  # this Python
+        subprocess.Popen(  # this Python
             [sys.executable, "-W", "error", "-c", OPEN, database],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        for _ in range(4)
+        for _ in range(PROCESSES)
     ]
 
     for opener in openers:
@@ -89,4 +92,14 @@ def test_processes_that_open_a_fresh_database_at_once_all_get_it(database: str) 
         opener.stdin.flush()
     told = [(*opener.communicate(timeout=60), opener.returncode) for opener in openers]
 
-    assert told == [(b"0\n", b"", 0)] * 4
+    assert told == [(b"0\n", b"", 0)] * PROCESSES
+
+
+async def test_one_process_may_open_many_fresh_databases_at_once(tmp_path: Path, database: str) -> None:
+    urls = [database, *(str(tmp_path / f"{number}.db") for number in range(4))] * 2
+
+    stores = await asyncio.gather(*(open_store(url) for url in urls))
+
+    assert [await store.summaries() for store in stores] == [[]] * len(urls)
+    for store in stores:
+        await store.aclose()

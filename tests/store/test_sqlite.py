@@ -1,7 +1,7 @@
 """What happens to files: broken, cut off, locked, not allowed, on a full disk."""
 
 # These files are small, and the processes started are this Python and the system's own mount:
-# ruff: noqa: ASYNC240, S603, S607
+# ruff: noqa: ASYNC240, S607
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from sqlalchemy import event
@@ -223,48 +224,41 @@ except StoreError as error:
 """
 
 
-@pytest.fixture
-def told_to_anybody(tmp_path: Path) -> Iterator[Callable[[Path], Awaitable[str]]]:
+def told_to_anybody(path: Path) -> str:
     """Use a database in a process without special rights (root may write anywhere); give back what it printed."""
-    own = [tmp_path, *tmp_path.parents][:3] if os.geteuid() == 0 else []  # folders pytest has made for root alone
-    modes = [folder.stat().st_mode for folder in own]
-
-    def told(path: Path) -> str:
-        scratch = str(tmp_path / "scratch.db")
-        command = [sys.executable, "-W", "error", "-c", AS_ANYBODY, str(path), scratch]
+    with TemporaryDirectory() as scratch:
+        command = [sys.executable, "-W", "error", "-c", AS_ANYBODY, str(path), f"{scratch}/scratch.db"]
         done = subprocess.run(command, check=False, capture_output=True, timeout=60)
-        assert done.stderr == b""
-        return done.stdout.decode().removeprefix("[]\n")
-
-    for folder, mode in zip(own, modes, strict=True):
-        folder.chmod(mode | 0o711)
-    yield lambda path: asyncio.to_thread(told, path)
-    for folder, mode in zip(own, modes, strict=True):
-        folder.chmod(mode)
+    assert done.stderr == b""
+    return done.stdout.decode().removeprefix("[]\n")
 
 
-async def test_a_folder_that_is_read_only_is_told(
-    tmp_path: Path, told_to_anybody: Callable[[Path], Awaitable[str]]
-) -> None:
-    folder = tmp_path / "locked"
-    folder.mkdir(mode=0o555)
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    """A folder to take the rights from, with no folder above it that only its owner may enter."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        yield folder
+        folder.chmod(0o700)
 
-    told = await told_to_anybody(folder / "sleeptime.db")
 
-    assert told.startswith(f"StoreError {folder}/sleeptime.db cannot be used: ")
+async def test_a_folder_that_is_read_only_is_told(read_only: Path) -> None:
+    read_only.chmod(0o555)
+
+    told = await asyncio.to_thread(told_to_anybody, read_only / "sleeptime.db")
+
+    assert told.startswith(f"StoreError {read_only}/sleeptime.db cannot be used: ")
     assert told.endswith("Check the permissions of the file and of its folder.\n")
 
 
-async def test_a_file_that_is_read_only_is_told(
-    tmp_path: Path, told_to_anybody: Callable[[Path], Awaitable[str]]
-) -> None:
-    path = tmp_path / "locked" / "sleeptime.db"
+async def test_a_file_that_is_read_only_is_told(read_only: Path) -> None:
+    path = read_only / "sleeptime.db"
     async with aclosing(await open_store(path)) as store:
         await store.add_context(a_context())
     path.chmod(0o444)
-    path.parent.chmod(0o555)
+    read_only.chmod(0o555)
 
-    told = await told_to_anybody(path)
+    told = await asyncio.to_thread(told_to_anybody, path)
 
     assert told.startswith(f"StoreError {path} cannot be used: ")
     assert told.endswith("Check the permissions of the file and of its folder.\n")
@@ -358,6 +352,20 @@ async def test_a_lock_that_is_soon_released_is_waited_for(path: Path) -> None:
             await forgetting
 
         assert await store.summaries() == []
+
+
+async def test_a_fresh_file_that_another_process_is_writing_is_waited_for(tmp_path: Path) -> None:
+    """SQLite itself would not wait here: it refuses at once to switch to its write-ahead log."""
+    path = tmp_path / "sleeptime.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        opening = asyncio.create_task(open_store(path))
+        await asyncio.sleep(0.3)
+        assert not opening.done()
+        other.execute("ROLLBACK")
+
+        async with aclosing(await opening) as store:
+            assert await store.summaries() == []
 
 
 DIES_WHILE_WRITING = """

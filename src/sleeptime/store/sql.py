@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -63,8 +64,10 @@ BUSY_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 10.0
 WAL_ATTEMPTS = 50
 WAL_PAUSE_S = 0.1
+MIGRATION_PAUSE_S = 0.01
 SHORTEST_ID_PREFIX = 4
 _MIGRATION_LOCK = 0x51EE_B71E  # any number will do, as long as all versions of sleeptime use the same
+_migration_here = threading.Lock()  # of threads, for each may have an event loop of its own
 _URL_OPTIONS = {"host", "port", "ssl", "prepared_statement_cache_size"}
 
 
@@ -124,7 +127,7 @@ class SqlStore:
                 return
         if self._is_sqlite:
             await self._switch_to_wal()
-        async with self._writing() as connection:
+        async with _migrating(), self._writing() as connection:
             if not self._is_sqlite:
                 await connection.execute(text(f"SET LOCAL lock_timeout = '{BUSY_TIMEOUT_S:g}s'"))
                 await connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
@@ -445,6 +448,17 @@ class SqlStore:
             self._under_way -= 1
             if self._under_way == 0:
                 self._is_idle.set()
+
+
+@asynccontextmanager
+async def _migrating() -> AsyncGenerator[None]:
+    """Let one migration run in this process: Alembic keeps the one it runs in globals of its modules."""
+    while not _migration_here.acquire(blocking=False):  # noqa: ASYNC110  # an Event belongs to one loop, this lock to all
+        await asyncio.sleep(MIGRATION_PAUSE_S)
+    try:
+        yield
+    finally:
+        _migration_here.release()
 
 
 async def _hold(connection: AsyncConnection, context_id: str) -> None:
