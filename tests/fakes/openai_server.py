@@ -1,4 +1,4 @@
-"""A server that speaks OpenAI's chat completions on loopback, says what it is told to, and remembers.
+"""A server that speaks OpenAI's two APIs on loopback, says what it is told to, and remembers.
 
     with serve([Reply("four words are here"), Reply(status=429, retry_after_s=2)]) as fake:
         model = await open_model(fake.name, environ={})
@@ -13,6 +13,7 @@ was reported for it, so that a ledger can be compared with the wire.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import socket
 import threading
@@ -62,6 +63,24 @@ class Exchange:
     status: int
     usage: dict[str, Any] | None
 
+    @property
+    def input_tokens(self) -> int:
+        return self._reported("prompt_tokens", "input_tokens")
+
+    @property
+    def output_tokens(self) -> int:
+        return self._reported("completion_tokens", "output_tokens")
+
+    @property
+    def cached_tokens(self) -> int:
+        assert self.usage is not None
+        details = self.usage.get("prompt_tokens_details") or self.usage["input_tokens_details"]
+        return int(details["cached_tokens"])
+
+    def _reported(self, chat: str, responses: str) -> int:
+        assert self.usage is not None, "no usage was reported for this request"
+        return int(self.usage[chat] if chat in self.usage else self.usage[responses])
+
 
 Script = Callable[[dict[str, Any]], Reply]
 
@@ -88,13 +107,14 @@ class FakeServer:
     @property
     def calls(self) -> list[Exchange]:
         """The requests for a completion."""
-        return [exchange for exchange in self.wire if exchange.path.endswith("/chat/completions")]
+        return [exchange for exchange in self.wire if exchange.path.endswith(("/chat/completions", "/responses"))]
 
     def app(self) -> Starlette:
         return Starlette(
             routes=[
                 Route("/v1/models", self._list),
                 Route("/v1/chat/completions", self._complete, methods=["POST"]),
+                Route("/v1/responses", self._respond, methods=["POST"]),
             ]
         )
 
@@ -117,9 +137,8 @@ class FakeServer:
         self._log(request, {}, 200, None)
         return JSONResponse({"object": "list", "data": [{"id": model, "object": "model"} for model in self.models]})
 
-    async def _complete(self, request: Request) -> Response:
-        body = json.loads(await request.body())
-        reply = self._next(body)
+    async def _failure(self, request: Request, body: dict[str, Any], reply: Reply) -> Response | None:
+        """What both APIs say when there is no reply, or None where there is one."""
         if not self._has_key(request):
             sent = request.headers.get("authorization", "")
             return self._refusal(request, body, Reply(status=401, error=f"Incorrect API key provided: {sent}"))
@@ -136,6 +155,13 @@ class FakeServer:
         if reply.fault == "malformed":
             self._log(request, body, 200, None)
             return Response('{"choices": [{"mess', media_type="application/json")
+        return None
+
+    async def _complete(self, request: Request) -> Response:
+        body = json.loads(await request.body())
+        reply = self._next(body)
+        if failure := await self._failure(request, body, reply):
+            return failure
         words, finish = self._words(reply, body)
         usage = self._usage(body, words, reply)
         is_reported = reply.fault != "no usage"
@@ -192,6 +218,80 @@ class FakeServer:
             yield event([], usage=usage)
         yield "data: [DONE]\n\n"
 
+    async def _respond(self, request: Request) -> Response:
+        """The Responses API. Thinking is counted, as OpenAI does, but not shown."""
+        body = json.loads(await request.body())
+        reply = self._next(body)
+        if failure := await self._failure(request, body, reply):
+            return failure
+        words, finish = self._words(reply, body)
+        chat_usage = self._usage(body, words, reply)
+        usage = {
+            "input_tokens": chat_usage["prompt_tokens"],
+            "output_tokens": chat_usage["completion_tokens"],
+            "total_tokens": chat_usage["total_tokens"],
+            "input_tokens_details": chat_usage["prompt_tokens_details"],
+            "output_tokens_details": chat_usage["completion_tokens_details"],
+        }
+        self._log(request, body, 200, usage if reply.fault is None else None)
+        item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
+        part = {"type": "output_text", "text": "".join(words), "annotations": []}
+        output: list[dict[str, Any]] = [{**item, "content": [part]}] if words else []
+        output += [
+            {
+                "id": f"fc_{n}",
+                "type": "function_call",
+                "call_id": f"call_{n}",
+                "name": name,
+                "arguments": arguments,
+                "status": "completed",
+            }
+            for n, (name, arguments) in enumerate(reply.tool_calls)
+        ]
+        made: dict[str, Any] = {
+            "id": f"resp_{self._turn}",
+            "object": "response",
+            "created_at": 1,
+            "model": body.get("model"),
+            "status": "incomplete" if finish == "length" else "completed",
+            "incomplete_details": {"reason": "max_output_tokens"} if finish == "length" else None,
+            "output": output,
+            "usage": usage,
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+        }
+        if body.get("stream"):
+            return StreamingResponse(self._response_events(made, words, reply), media_type="text/event-stream")
+        return JSONResponse(made)
+
+    async def _response_events(self, made: dict[str, Any], words: list[str], reply: Reply) -> AsyncIterator[str]:
+        numbers = itertools.count()
+
+        def event(kind: str, **content: Any) -> str:
+            return f"data: {json.dumps({'type': kind, 'sequence_number': next(numbers), **content})}\n\n"
+
+        yield event("response.created", response={**made, "status": "in_progress", "output": [], "usage": None})
+        for index, item in enumerate(made["output"]):
+            place = {"item_id": item["id"], "output_index": index}
+            bare = {**item, "status": "in_progress"}
+            if item["type"] == "message":
+                at = {**place, "content_index": 0}
+                yield event("response.output_item.added", output_index=index, item={**bare, "content": []})
+                yield event("response.content_part.added", **at, part={**item["content"][0], "text": ""})
+                for n, word in enumerate(words):
+                    if n >= 2 and reply.fault == "truncated":
+                        return
+                    yield event("response.output_text.delta", **at, delta=word, logprobs=[])
+                yield event("response.output_text.done", **at, text="".join(words), logprobs=[])
+                yield event("response.content_part.done", **at, part=item["content"][0])
+            else:
+                yield event("response.output_item.added", output_index=index, item={**bare, "arguments": ""})
+                yield event("response.function_call_arguments.delta", **place, delta=item["arguments"])
+                yield event("response.function_call_arguments.done", **place, arguments=item["arguments"])
+            yield event("response.output_item.done", output_index=index, item=item)
+        yield event(f"response.{made['status']}", response=made)
+
     def _next(self, body: dict[str, Any]) -> Reply:
         if callable(self.replies):
             return self.replies(body)
@@ -204,13 +304,17 @@ class FakeServer:
 
     def _words(self, reply: Reply, body: dict[str, Any]) -> tuple[list[str], str]:
         words = [word if n == 0 else f" {word}" for n, word in enumerate(reply.text.split())]
-        cap = body.get("max_completion_tokens") or body.get("max_tokens")
+        cap = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
         if cap is not None and len(words) > cap:
             return words[:cap], "length"
         return words, "tool_calls" if reply.tool_calls else "stop"
 
     def _usage(self, body: dict[str, Any], words: list[str], reply: Reply) -> dict[str, Any]:
-        prompt = [word for message in body["messages"] for word in [f"<{message['role']}>", *_text(message).split()]]
+        prompt = [
+            word
+            for message in body.get("messages", body.get("input"))
+            for word in [f"<{message['role']}>", *_text(message).split()]
+        ]
         cached = max((_shared(prompt, earlier) for earlier in self._prompts), default=0)
         self._prompts.append(prompt)
         reasoning = len(reply.thinking.split())
@@ -238,7 +342,7 @@ def serve(
     listener = socket.create_server(("127.0.0.1", 0))
     fake.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     config = uvicorn.Config(fake.app(), log_config=None, log_level="critical", lifespan="off", ws="none")
-    server = uvicorn.Server(config)
+    server = _PromptServer(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="fake-openai")
     thread.start()
     try:
@@ -250,6 +354,14 @@ def serve(
         server.should_exit = True
         thread.join(timeout=10)
         listener.close()
+
+
+class _PromptServer(uvicorn.Server):
+    """Looks for its end every 5 ms, not every 100: tests start many of them."""
+
+    async def main_loop(self) -> None:
+        while not self.should_exit:  # noqa: ASYNC110 - set by another thread
+            await asyncio.sleep(0.005)
 
 
 async def _once(text: str) -> AsyncIterator[str]:

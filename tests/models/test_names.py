@@ -59,6 +59,6 @@ def test_a_damaged_or_absent_tiny_model_is_told(tmp_path: Path) -> None:
 
 def test_the_seam_imports_no_client_before_a_model_is_opened() -> None:
     code = "import sys, sleeptime.models; print(*{'pydantic_ai', 'xllamacpp', 'openai', 'httpx2'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - our own interpreter
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == ""

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from pydantic_ai.usage import RequestUsage
 
 from fakes.openai_server import FakeServer, Reply, serve
 from sleeptime.core.errors import (
@@ -26,7 +27,7 @@ from sleeptime.core.messages import UNREADABLE, Completion, Message, Tool
 from sleeptime.models import open_model
 from sleeptime.models.openai_compatible import endpoint_model
 from sleeptime.models.protocol import Options
-from sleeptime.models.remote import estimated_tokens
+from sleeptime.models.remote import estimated_tokens, inclusive_usage
 
 PROMPT = [Message("system", "be terse"), Message("user", "how many?")]
 NOTE = Tool(name="note", description="Note it.", parameters={"type": "object", "properties": {}})
@@ -306,3 +307,65 @@ async def test_effort_reaches_a_reasoning_model() -> None:
 )
 def test_an_estimate_errs_on_the_high_side(text: str, at_least: int) -> None:
     assert at_least <= estimated_tokens(text) <= 4 * len(text)
+
+
+@pytest.mark.anyio
+async def test_a_truncated_stream_of_the_responses_api_is_malformed() -> None:
+    with serve([Reply(text="one two three four", fault="truncated")]) as fake:
+        model = await open_model("openai:gpt-4o-mini", environ={"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": fake.url})
+        with pytest.raises(MalformedReplyError):
+            await model.generate(PROMPT, Options(max_output_tokens=9, on_text=lambda _piece: None))
+        await model.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_reasoning_model_counts_its_thinking_within_the_output() -> None:
+    environ = {"OPENAI_API_KEY": "k"}
+    with serve([Reply(text="it is seven", thinking="four plus three")]) as fake:
+        model = await open_model("openai:gpt-5-mini", environ={**environ, "OPENAI_BASE_URL": fake.url})
+        completion = await model.generate(PROMPT, Options(max_output_tokens=9, effort="low"))
+        await model.aclose()
+
+    assert (completion.usage.output_tokens, completion.usage.reasoning_tokens) == (6, 3)
+    assert fake.calls[0].body["reasoning"]["effort"] == "low"
+
+
+@pytest.mark.parametrize(
+    ("provider", "reply", "expected"),
+    [
+        (
+            "anthropic",
+            {
+                "model": "claude-sonnet-4-5",
+                "usage": {"input_tokens": 10, "cache_read_input_tokens": 100, "output_tokens": 7},
+            },
+            (110, 100, 7, 0),
+        ),
+        (
+            "google",
+            {
+                "modelVersion": "gemini-2.5-flash",
+                "usageMetadata": {
+                    "promptTokenCount": 110,
+                    "cachedContentTokenCount": 100,
+                    "candidatesTokenCount": 7,
+                    "thoughtsTokenCount": 20,
+                },
+            },
+            (110, 100, 27, 20),
+        ),
+    ],
+)
+def test_providers_that_count_parts_aside_are_converted_to_inclusive_totals(
+    provider: str, reply: dict[str, Any], expected: tuple[int, int, int, int]
+) -> None:
+    wire = RequestUsage.extract(reply, provider=provider, provider_url="", provider_fallback=provider)
+
+    usage = inclusive_usage(wire)
+
+    assert (
+        usage.input_tokens,
+        usage.cached_input_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+    ) == expected

@@ -123,6 +123,8 @@ class RemoteModel:
                 asked_for_tools=bool(options.tools),
                 has_begun=has_begun,
             ) from error
+        if options.on_text and reply.finish_reason is None and not (reply.provider_details or {}).get("finish_reason"):
+            raise MalformedReplyError(self._name, "the stream ended without saying why")
         return self._completion(reply)
 
     async def _ask(
@@ -203,9 +205,11 @@ class RemoteModel:
         return cast("ModelSettings", {**settings, **self._dials(options)})
 
     def _completion(self, reply: ModelResponse) -> Completion:
+        if not reply.usage.input_tokens and not reply.usage.output_tokens:
+            raise MalformedReplyError(self._name, "it reports no token usage, and the ledger needs it")
         return Completion(
             text="".join(part.content for part in reply.parts if isinstance(part, TextPart)),
-            usage=self._usage(reply.usage),
+            usage=inclusive_usage(reply.usage),
             model=reply.model_name or self._name,
             finish_reason=_FINISH_REASONS.get(reply.finish_reason or "", "unknown"),
             tool_calls=tuple(
@@ -220,21 +224,20 @@ class RemoteModel:
             request_id=reply.provider_response_id,
         )
 
-    def _usage(self, wire: RequestUsage) -> Usage:
-        """Convert to inclusive totals; pydantic-ai's are, as far as the provider's own are.
 
-        Where a part exceeds its total, the provider counts them apart, and they are added up.
-        """
-        if not wire.input_tokens and not wire.output_tokens:
-            raise MalformedReplyError(self._name, "it reports no token usage, and the ledger needs it")
-        reasoning = wire.details.get("reasoning_tokens") or wire.details.get("thoughts_tokens") or 0
-        cached = wire.cache_read_tokens
-        return Usage(
-            input_tokens=wire.input_tokens + (cached if cached > wire.input_tokens else 0),
-            cached_input_tokens=cached,
-            output_tokens=wire.output_tokens + (reasoning if reasoning > wire.output_tokens else 0),
-            reasoning_tokens=reasoning,
-        )
+def inclusive_usage(wire: RequestUsage) -> Usage:
+    """Convert to inclusive totals; pydantic-ai's are, as far as the provider's own are.
+
+    Where a part exceeds its total, the provider counts them apart, and they are added up.
+    """
+    reasoning = wire.details.get("reasoning_tokens") or getattr(wire, "output_reasoning_tokens", None) or 0
+    cached = wire.cache_read_tokens
+    return Usage(
+        input_tokens=wire.input_tokens + (cached if cached > wire.input_tokens else 0),
+        cached_input_tokens=cached,
+        output_tokens=wire.output_tokens + (reasoning if reasoning > wire.output_tokens else 0),
+        reasoning_tokens=reasoning,
+    )
 
 
 def estimated_tokens(text: str) -> int:
