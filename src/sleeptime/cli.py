@@ -11,9 +11,9 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -30,8 +30,6 @@ if TYPE_CHECKING:  # the engine brings the database and model libraries, which -
     from sleeptime.core.ledger import Account, BreakEven
     from sleeptime.core.notes import Draft, LearnedContext
     from sleeptime.engine import Engine
-
-T = TypeVar("T")
 
 app = typer.Typer(
     name="sleeptime",
@@ -72,9 +70,6 @@ def main() -> None:
         app()
     except SleeptimeError as error:
         stderr.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True, highlight=False)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        stderr.print("Interrupted. Finished rounds are kept; the same command goes on from there.")
         sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -181,7 +176,8 @@ def sleep(
         if as_json:
             _print_json(results[0] if name else results)
 
-    _run(work, database=database, model=model)
+    kept = "Interrupted. Finished rounds are kept and published; the same command goes on from there."
+    _run(work, database=database, model=model, if_interrupted=kept)
 
 
 async def _forecast(engine: Engine, name: str, plan: Plan, quiet: bool) -> Any:
@@ -211,18 +207,8 @@ def _worth(account: Account | None) -> str:
 
 
 async def _sleep_on(engine: Engine, name: str, plan: Plan, quiet: bool) -> Any:
-    with _progress() as progress:
-        bar = progress.add_task(f"sleeping on {name}", total=plan.budget.max_rounds * plan.samples)
-
-        def on_round(draft: Draft) -> None:
-            progress.update(
-                bar,
-                advance=1,
-                description=f"sleeping on {name}: {len(draft.notes)} notes, {draft.characters} characters",
-            )
-
+    with _rounds_bar(name, plan) as on_round:
         learned = await engine.sleep(name, plan, on_round=on_round)
-        progress.update(bar, visible=False)
     if not quiet:
         if learned.version:
             typer.echo(_learned_line(learned))
@@ -517,23 +503,39 @@ async def _engine(database: str | None, model: str | None) -> AsyncGenerator[Eng
         yield engine
 
 
-def _run(work: Callable[[Engine], Coroutine[Any, Any, T]], *, database: str | None, model: str | None = None) -> T:
-    async def whole() -> T:
+def _run(
+    work: Callable[[Engine], Coroutine[Any, Any, None]],
+    *,
+    database: str | None,
+    model: str | None = None,
+    if_interrupted: str = "Interrupted.",
+) -> None:
+    async def whole() -> None:
         async with _engine(database, model) as engine:
-            return await work(engine)
+            await work(engine)
 
-    return asyncio.run(whole())
+    try:
+        asyncio.run(whole())
+    except KeyboardInterrupt:
+        stderr.print(if_interrupted)
+        raise typer.Exit(1) from None
 
 
-def _progress() -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=stderr,
-        transient=True,
-    )
+@contextmanager
+def _rounds_bar(name: str, plan: Plan) -> Generator[Callable[[Draft], None]]:
+    """Show a bar on a terminal; say nothing to a file or a pipe."""
+    if not stderr.is_terminal:
+        yield lambda _draft: None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=stderr, transient=True) as progress:
+        bar = progress.add_task(f"sleeping on {name}", total=plan.budget.max_rounds * plan.samples)
+
+        def on_round(draft: Draft) -> None:
+            learned = f"sleeping on {name}: {len(draft.notes)} notes, {draft.characters} characters"
+            progress.update(bar, advance=1, description=learned)
+
+        yield on_round
 
 
 def _bill(input_tokens: int, output_tokens: int, cost_usd: float | None, phase: str, more: str = "") -> None:

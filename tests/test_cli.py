@@ -1,0 +1,284 @@
+"""The command line as a user meets it: real processes, a real file, a server on loopback."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from fakes.openai_server import Reply, serve
+from sleeptime.cli import app
+
+TIMEOUT_S = 60
+BOXES = "Ana has 3 boxes. Ben has 2 more.\n"
+LEARN = Reply(
+    tool_calls=(
+        (
+            "revise_notes",
+            json.dumps(
+                {"add": [{"kind": "inference", "text": "Ben has 5.", "evidence": ["Ben has 2 more."]}], "done": True}
+            ),
+        ),
+    )
+)
+ROUND = Reply(
+    tool_calls=(("revise_notes", json.dumps({"add": [{"kind": "inference", "text": "A fact."}], "done": False})),)
+)
+
+
+class Shell:
+    """Runs `sleeptime` in a home of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.environ = {k: v for k, v in os.environ.items() if not k.startswith(("SLEEPTIME", "OPENAI", "ANTHROPIC"))}
+        self.environ |= {"SLEEPTIME_HOME": str(home), "NO_COLOR": "1", "PYTHONWARNINGS": "error"}
+
+    def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "sleeptime.cli", *arguments],
+            env=self.environ | more,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, code: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments, **more)
+        out, err = process.communicate(timeout=TIMEOUT_S)
+        assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def fails(self, *arguments: str, **more: str) -> str:
+        """Run a command that must fail with one line on stderr, and give that line."""
+        done = self.run(*arguments, code=1, **more)
+        assert done.stdout == ""
+        assert done.stderr.startswith("error: "), done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+        return done.stderr
+
+    def json(self, *arguments: str) -> object:
+        return json.loads(self.run(*arguments, "--json").stdout)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path / "home")
+
+
+@pytest.fixture
+def boxes(tmp_path: Path) -> str:
+    path = tmp_path / "boxes.txt"
+    path.write_text(BOXES)
+    return str(path)
+
+
+def test_from_a_file_to_the_ledger(shell: Shell, boxes: str) -> None:
+    with serve([LEARN, "The answer is 5.", "Ben has 3 plus 2. The answer is 5."]) as fake:
+        shell.environ["SLEEPTIME_MODEL"] = fake.name
+        added = shell.run("add", boxes)
+        slept = shell.run("sleep", "boxes")
+        asked = shell.run("ask", "boxes", "How many has Ben?", "--budget", "0")
+        shell.run("ask", "boxes", "How many has Ben?", "--sees", "context")
+        shown = shell.run("show", "boxes")
+        listed = shell.run("list")
+        account = shell.json("ledger", "boxes")
+
+        assert added.stdout.startswith("c")
+        assert "Next: sleeptime sleep boxes" in added.stderr
+        assert slept.stdout == "version 1: 1 notes after 1 rounds; ended: finished\n"
+        assert asked.stdout == "The answer is 5.\n"
+        assert "4 test-time tokens" in asked.stderr
+        assert "saw context+learned version 1" in asked.stderr
+        assert "n1 inference, unverified: Ben has 5." in shown.stdout
+        assert "· Ben has 2 more." in shown.stdout
+        assert added.stdout.strip() in listed.stdout
+        sleep, with_notes, without = (call.usage or {} for call in fake.calls)
+        assert isinstance(account, dict)
+        (row,) = account["accounts"]
+        assert row["sleep"]["output_tokens"] == sleep["completion_tokens"]
+        assert row["test"]["input_tokens"] == with_notes["prompt_tokens"] + without["prompt_tokens"]
+        assert row["test"]["output_tokens"] == with_notes["completion_tokens"] + without["completion_tokens"]
+        assert row["test_cost_usd"] is None
+        saved = without["completion_tokens"] - with_notes["completion_tokens"]
+        assert row["break_even_queries"] == sleep["completion_tokens"] / (10 * saved)
+
+
+def test_unknown_prices_are_shown_as_unknown_and_known_ones_add_up(shell: Shell, boxes: str) -> None:
+    with serve([LEARN, LEARN]) as fake:
+        shell.environ["SLEEPTIME_MODEL"] = fake.name
+        shell.run("add", boxes)
+        assert "price unknown" in shell.run("sleep", "boxes").stderr
+        shell.home.joinpath("prices.toml").write_text(
+            f'[[card]]\nmodel = "{fake.name}"\ndated = 2026-11-01\n'
+            "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\n"
+        )
+        shell.run("sleep", "boxes", "--max-cost", "1")
+
+        usage = fake.calls[1].usage or {}
+        calls = shell.json("ledger", "--calls", "2")
+        assert isinstance(calls, list)
+        assert calls[0]["cost_usd"] is None
+        assert calls[1]["cost_usd"] == pytest.approx((usage["prompt_tokens"] + 2 * usage["completion_tokens"]) / 1e6)
+        assert "unknown" in shell.run("ledger").stdout
+
+
+def test_a_conversation_and_a_folder_become_contexts(shell: Shell, tmp_path: Path) -> None:
+    talk = tmp_path / "talk.jsonl"
+    talk.write_text('{"role": "user", "content": "Hi"}\n{"role": "assistant", "content": "Hello"}\n')
+    folder = tmp_path / "notes"
+    folder.joinpath("deep").mkdir(parents=True)
+    folder.joinpath("a.md").write_text("first")
+    folder.joinpath("deep", "b.txt").write_text("second")
+    folder.joinpath("image.png").write_bytes(b"\x89PNG\0\0")
+    folder.joinpath(".secret").write_text("hidden")
+
+    shell.run("add", str(talk))
+    shell.run("add", str(folder))
+
+    assert "user: Hi\n\nassistant: Hello" in shell.run("show", "talk", "--text").stdout
+    text = shell.run("show", "notes", "--text").stdout
+    assert "=== a.md ===\nfirst\n\n=== deep/b.txt ===\nsecond" in text
+    assert "hidden" not in text
+    assert "PNG" not in text
+
+
+def test_bad_input_gets_one_line_that_says_what_to_do(shell: Shell, tmp_path: Path, boxes: str) -> None:
+    empty, binary, large = tmp_path / "empty", tmp_path / "binary", tmp_path / "large"
+    empty.write_text(" \n")
+    binary.write_bytes(b"\x00\x01")
+    with large.open("wb") as file:
+        file.truncate(50_000_000)
+
+    assert "is empty" in shell.fails("add", str(empty))
+    assert "not UTF-8 text" in shell.fails("add", str(binary))
+    assert "50.0 MB" in shell.fails("add", str(large))
+    assert "no file or folder" in shell.fails("add", str(tmp_path / "nothing"))
+    assert "No context 'boxes'" in shell.fails("show", "boxes")
+    shell.run("add", boxes)
+    assert "No model was chosen" in shell.fails("sleep", "boxes")
+    assert "Unknown model 'opnai:gpt'" in shell.fails("sleep", "boxes", "--model", "opnai:gpt")
+    assert "OPENAI_API_KEY" in shell.fails("sleep", "boxes", "--model", "openai:gpt-5-mini")
+    assert "is not a budget" in shell.fails("ask", "boxes", "?", "--budget", "huge", "--model", "tiny")
+    assert "Nothing has been learned" in shell.fails("ask", "boxes", "?", "--sees", "learned", "--model", "tiny")
+    assert "say --yes" in shell.fails("forget", "boxes")
+    other = tmp_path / "other.txt"
+    other.write_text("other")
+    assert "exists already" in shell.fails("add", str(other), "--name", "boxes")
+    assert [row["name"] for row in shell.json("list")] == ["boxes"]  # type: ignore[attr-defined]  # JSON
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (Reply(status=401, error="wrong key"), "refused the key (HTTP 401)"),
+        (Reply(status=429, retry_after_s=120), "rate limited (HTTP 429)"),
+        (Reply(fault="malformed"), "cannot be read"),
+        (Reply(status=404, error="no such model"), "HTTP 404"),
+    ],
+)
+def test_a_failing_endpoint_is_told_in_one_line_and_nothing_is_lost(
+    shell: Shell, boxes: str, reply: Reply, said: str
+) -> None:
+    shell.run("add", boxes)
+    with serve(lambda _body: reply) as fake:
+        assert said in shell.fails("ask", "boxes", "?", "--model", fake.name)
+
+    assert len(shell.json("list")) == 1  # type: ignore[arg-type]  # JSON
+
+
+def test_an_unreachable_endpoint_is_tried_again_then_told(shell: Shell, boxes: str) -> None:
+    shell.run("add", boxes)
+
+    assert "cannot be reached" in shell.fails("ask", "boxes", "?", "--model", "http://127.0.0.1:9/v1#fake")
+
+
+def test_a_corrupt_database_is_left_alone(shell: Shell, boxes: str) -> None:
+    shell.home.mkdir()
+    database = shell.home / "sleeptime.db"
+    database.write_bytes(b"not a database at all" * 100)
+
+    assert "not a sound sleeptime database" in shell.fails("add", boxes)
+    assert database.read_bytes() == b"not a database at all" * 100
+
+
+def _wait_for_round(shell: Shell, rounds: int) -> None:
+    """Wait until *rounds* calls of a sleep are in the ledger."""
+    ends = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < ends:
+        try:
+            with sqlite3.connect(f"file:{shell.home / 'sleeptime.db'}?mode=ro", uri=True) as db:
+                if db.execute("select count(*) from calls where outcome = 'ok'").fetchone()[0] >= rounds:
+                    return
+        except sqlite3.OperationalError:
+            pass
+        time.sleep(0.02)
+    raise TimeoutError
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_a_sleep_stopped_in_the_middle_goes_on_without_paying_again(
+    shell: Shell, boxes: str, end: signal.Signals
+) -> None:
+    asked = 0
+
+    def script(_body: object) -> Reply:
+        nonlocal asked
+        asked += 1
+        time.sleep(0.15)
+        note = {"kind": "inference", "text": f"Fact {asked}."}
+        return Reply(tool_calls=(("revise_notes", json.dumps({"add": [note], "done": asked >= 6})),))
+
+    shell.run("add", boxes)
+    with serve(script) as fake:
+        process = shell.start("sleep", "boxes", "--model", fake.name)
+        _wait_for_round(shell, 2)
+        process.send_signal(end)
+        _, err = process.communicate(timeout=TIMEOUT_S)
+        before = asked
+        if end == signal.SIGINT:
+            assert process.returncode == 1
+            assert "Interrupted. Finished rounds are kept" in err
+            assert "ended: interrupted" in shell.run("show", "boxes").stdout
+        shell.run("sleep", "boxes", "--model", fake.name)
+
+        paid = [call for call in fake.calls if call.usage]
+        learned = shell.json("show", "boxes")
+        assert isinstance(learned, dict)
+        assert 2 <= before <= 5
+        assert len(paid) <= 6
+        assert len(learned["learned"]["notes"]) >= 5
+        assert learned["learned"]["stop_reasons"] == ["finished"]
+
+
+def test_usage_errors_exit_with_two(shell: Shell) -> None:
+    shell.run("sleep", code=2)
+    shell.run("sleep", "a", "--strategy", "hope", code=2)
+    shell.run("ask", "a", "?", "--sees", "everything", code=2)
+    shell.run("nonsense", code=2)
+
+
+def test_help_is_quick_and_every_command_explains_itself(shell: Shell) -> None:
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]  # a group
+        assert command.help, name
+        for parameter in command.params:
+            assert getattr(parameter, "help", None), f"{name} {parameter.name}"
+    best = min(_seconds(shell, "--help") for _ in range(3))
+    assert best < 1.0
+    heavy = "{'pydantic_ai', 'sqlalchemy', 'xllamacpp', 'altair', 'numpy'}"
+    code = f"import sys, sleeptime.cli; print({heavy} & sys.modules.keys() or 'none')"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "none\n"
+
+
+def _seconds(shell: Shell, *arguments: Sequence[str] | str) -> float:
+    began = time.monotonic()
+    shell.run(*map(str, arguments))
+    return time.monotonic() - began
