@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import httpx2
 import pytest
+import xllamacpp
 
 from fakes.random_gguf import WINDOW, write_random_gguf
 from sleeptime.core.errors import ContextTooLongError, NotSupportedError, UnknownModelError
@@ -253,3 +254,27 @@ def test_threads_of_one_core_count_once() -> None:
     assert physical_cores(cpu(0, 0) + cpu(1, 0), 8) == 2
     assert physical_cores("", 6) == 6
     assert physical_cores(hyperthreaded, 1) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_llama_cpp_by_url_says_and_counts_the_same_as_the_file(
+    local: LocalModel, random_gguf: Path, streamed: bool
+) -> None:
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(random_gguf)
+    parameters.verbosity, parameters.port = -1, 0
+    server = xllamacpp.Server(parameters)
+    remote = await open_model(f"{server.listening_address}/v1", environ={})
+    heard: list[str] = []
+    options = Options(max_output_tokens=7, temperature=0, on_text=heard.append if streamed else None)
+
+    by_url = await remote.generate(CONTEXT, options)
+    by_file = await local.generate(CONTEXT, options)
+    counted = await local.count_tokens(CONTEXT)
+    await remote.aclose()
+
+    assert by_url.text == by_file.text != ""
+    assert by_url.usage == by_file.usage == Usage(input_tokens=counted.tokens, output_tokens=7)
+    assert not streamed or "".join(heard) == by_url.text + by_file.text
+    del server
