@@ -14,7 +14,7 @@ def grid(*rows: list[float]) -> stats.Array:
     return np.array(rows, dtype=np.float64)
 
 
-def trial(level: str, accuracy: float, tokens: float, *, contexts: int = 100) -> stats.Trial:
+def trial(level: str, accuracy: float, tokens: float, *, contexts: int = 400) -> stats.Trial:
     """The same contexts are right first, so that accuracies differ in as few pairs as they can."""
     correct = (np.arange(contexts) < accuracy * contexts).astype(np.float64)[:, None]
     return stats.Trial(level=level, correct=correct, tokens=np.full((contexts, 1), tokens))
@@ -118,7 +118,7 @@ def test_a_constant_difference_has_no_width_although_both_arms_vary() -> None:
 
 
 def test_the_arm_without_sleep_is_charged_for_its_cheapest_level_that_is_as_good_as_its_best() -> None:
-    weights = stats.draw_weights(100, seed=0)
+    weights = stats.draw_weights(400, seed=0)
     without = [trial("v0", 0.20, 4), trial("v3", 0.95, 30), trial("v4", 0.96, 80)]
     slept = [trial("v0", 0.96, 5), trial("v4", 0.97, 70)]
 
@@ -128,7 +128,7 @@ def test_the_arm_without_sleep_is_charged_for_its_cheapest_level_that_is_as_good
 
 
 def test_a_level_with_sleep_must_be_shown_to_be_as_good_not_merely_look_it() -> None:
-    weights = stats.draw_weights(100, seed=0)
+    weights = stats.draw_weights(400, seed=0)
     without = [trial("v4", 0.96, 80)]
     slept = [trial("v0", 0.95, 5), trial("v3", 0.96, 20)]
 
@@ -138,16 +138,23 @@ def test_a_level_with_sleep_must_be_shown_to_be_as_good_not_merely_look_it() -> 
 
 
 def test_too_few_contexts_are_named_as_the_reason() -> None:
-    match = stats.match_levels([trial("v4", 0.96, 80)], [trial("v0", 0.95, 5)], stats.draw_weights(100, seed=0))
+    match = stats.match_levels([trial("v4", 0.96, 80)], [trial("v0", 0.95, 5)], stats.draw_weights(400, seed=0))
 
     assert match.with_sleep is None
     assert match.reason == (
-        "v0 with sleep is within 2 points as measured, but 100 contexts are too few to show it; draw more"
+        "v0 with sleep is within 2 points as measured, but 400 contexts are too few to show it; draw more"
     )
 
 
+@pytest.mark.parametrize(("contexts", "is_shown"), [(12, False), (182, False), (183, True)])
+def test_a_few_contexts_without_a_loss_are_no_proof(contexts: int, is_shown: bool) -> None:
+    right = np.ones((contexts, 4))
+
+    assert stats.is_non_inferior(right, right, stats.draw_weights(contexts, seed=0)) is is_shown
+
+
 def test_no_ratio_is_claimed_where_sleep_is_plainly_worse() -> None:
-    match = stats.match_levels([trial("v4", 0.96, 80)], [trial("v0", 0.60, 5)], stats.draw_weights(100, seed=0))
+    match = stats.match_levels([trial("v4", 0.96, 80)], [trial("v0", 0.60, 5)], stats.draw_weights(400, seed=0))
 
     assert (match.with_sleep, match.nearest) == (None, None)
     assert match.reason == "no level with sleep comes within 2 points of v4 without sleep"
@@ -176,7 +183,7 @@ def test_an_accuracy_never_reached_has_no_tokens() -> None:
 
 
 def test_the_interpolated_ratio_meets_a_case_worked_by_hand() -> None:
-    weights = np.ones((1, 100))
+    weights = np.ones((1, 400))
     without = [trial("v0", 0.20, 10), trial("v4", 0.92, 82)]
     slept = [trial("v0", 0.80, 5), trial("v1", 1.00, 15)]
 

@@ -31,7 +31,7 @@ from sleeptime.evals import chains
 from sleeptime.evals.curves import DemoResult, summarise
 from sleeptime.evals.rows import ARMS, LEVELS, SWEPT, Arm, Asked, Measurement, Provenance, Row, Slept
 
-DEFAULT_CONTEXTS = 40
+DEFAULT_CONTEXTS = 32
 TABLE_CONTEXTS = 500
 QUERIES_PER_CONTEXT = 4
 CONCURRENCY = 4

@@ -146,9 +146,21 @@ def _mean(grid: Array) -> float:
 
 
 def is_non_inferior(candidate: Array, reference: Array, weights: Array, *, margin: float = MARGIN) -> bool:
-    """Say whether *candidate* is shown to be less than *margin* below *reference*, in pairs."""
-    low = estimate(means(candidate - reference, weights)).low
-    return low is not None and low > -margin
+    """Say whether *candidate* is shown to be less than *margin* below *reference*, in pairs.
+
+    Where no context lost anything there is nothing to resample, and an interval of no
+    width would prove too much: n contexts without a loss still leave 1 − 0.025^(1/n),
+    about 3.7 / n, of them that may lose.
+    """
+    difference = candidate - reference
+    low = estimate(means(difference, weights)).low
+    if low is None:
+        return False
+    measured = ~np.isnan(difference)
+    if not (difference[measured] < 0).any():
+        contexts = int(measured.any(axis=1).sum())
+        low = min(low, -(1 - ((1 - CONFIDENCE) / 2) ** (1 / contexts)))
+    return low > -margin
 
 
 def envelope(tokens: Sequence[float], accuracies: Sequence[float]) -> list[tuple[float, float]]:
