@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from fakes.openai_server import Reply, serve
-from sleeptime.core.errors import MalformedReplyError, RateLimitedError, UpstreamError
+from sleeptime.core.errors import EndpointUnreachableError, MalformedReplyError, RateLimitedError, UpstreamError
 from sleeptime.core.ledger import Call, Phase
 from sleeptime.core.messages import Completion, Message
 from sleeptime.core.usage import PriceCard, Usage
@@ -99,7 +99,13 @@ async def test_an_unknown_price_is_unknown_not_zero() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("error", "cost"),
-    [(RateLimitedError("m"), 0.0), (UpstreamError("m", 500), 0.0), (MalformedReplyError("m", "cut"), None)],
+    [
+        (RateLimitedError("m"), 0.0),
+        (UpstreamError("m", 500), 0.0),
+        (EndpointUnreachableError("m", "refused"), 0.0),
+        (EndpointUnreachableError("m", "no reply", was_sent=True), None),
+        (MalformedReplyError("m", "cut"), None),
+    ],
 )
 async def test_a_failed_call_is_a_row_that_names_its_error(error: Exception, cost: float | None) -> None:
     book = Book()

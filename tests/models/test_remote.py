@@ -91,9 +91,10 @@ async def test_a_connection_closed_in_the_middle_of_a_reply_is_a_malformed_reply
 async def test_nobody_listening_is_told_as_such() -> None:
     model = await open_model("http://127.0.0.1:9/v1#x", environ={})
 
-    with pytest.raises(EndpointUnreachableError, match=r"Connection refused|All connection attempts failed"):
+    with pytest.raises(EndpointUnreachableError, match="Connection refused") as caught:
         await model.generate(PROMPT, Options(max_output_tokens=5))
     await model.aclose()
+    assert not caught.value.was_sent
 
 
 @pytest.mark.anyio
@@ -102,12 +103,13 @@ async def test_an_endpoint_that_never_replies_is_given_up(streamed: bool) -> Non
     with serve([Reply(fault="hang")]) as fake:
         model = endpoint_model(fake.name, fake.url, "fake", timeout_s=0.3)
         began = time.monotonic()
-        with pytest.raises(EndpointUnreachableError, match="in time"):
+        with pytest.raises(EndpointUnreachableError, match="in time") as caught:
             await model.generate(
                 PROMPT, Options(max_output_tokens=5, on_text=(lambda _piece: None) if streamed else None)
             )
         await model.aclose()
 
+    assert caught.value.was_sent
     assert time.monotonic() - began < 5
 
 

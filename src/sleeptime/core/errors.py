@@ -163,13 +163,16 @@ class AuthenticationError(ModelError):
 
 
 class EndpointUnreachableError(ModelError):
-    """No connection to the endpoint, or it did not reply in time."""
+    """No connection to the endpoint, or it did not reply in time.
+
+    `was_sent`: the request went out, so its tokens may have been spent.
+    """
 
     retryable = True
 
-    def __init__(self, model: str, why: str) -> None:
+    def __init__(self, model: str, why: str, *, was_sent: bool = False) -> None:
         super().__init__(f"{model} cannot be reached: {why}. Check the address and that the server is running.")
-        self.model = model
+        self.model, self.was_sent = model, was_sent
 
 
 class RateLimitedError(ModelError):

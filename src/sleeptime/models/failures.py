@@ -59,11 +59,11 @@ def model_error(
     if isinstance(error, ModelHTTPError):
         return _refusal(model, error, secrets, asked_for_tools=asked_for_tools)
     if isinstance(error, (ModelTimeoutError, ModelRequestTimeout, httpx2.TimeoutException)):
-        return EndpointUnreachableError(model, "it did not reply in time")
+        return EndpointUnreachableError(model, "it did not reply in time", was_sent=_was_sent(error))
     if isinstance(error, (ModelConnectionError, httpx2.TransportError)):
         if has_begun or _broke_off(error):
             return MalformedReplyError(model, "the connection broke off in the middle")
-        return EndpointUnreachableError(model, _why_unreachable(error))
+        return EndpointUnreachableError(model, _why_unreachable(error), was_sent=_was_sent(error))
     if isinstance(error, UserError):
         return NotSupportedError(model, "what was asked for", redacted(str(error), secrets))
     return MalformedReplyError(model, redacted(str(error), secrets).rstrip("."))
@@ -76,7 +76,7 @@ def refused_status(model: str, status: int, detail: str, *, retry_after_s: float
     if status == 404:
         return UnknownModelError(model, f"the endpoint has no such model or path (HTTP 404: {detail})")
     if status == 408:
-        return EndpointUnreachableError(model, "it gave up waiting (HTTP 408)")
+        return EndpointUnreachableError(model, "it gave up waiting (HTTP 408)", was_sent=True)
     if status == 429:
         return RateLimitedError(model, retry_after_s=retry_after_s)
     if status >= 500:
@@ -120,6 +120,12 @@ def _broke_off(error: BaseException) -> bool:
             return True
         cause = cause.__cause__ or cause.__context__
     return False
+
+
+def _was_sent(error: BaseException) -> bool:
+    if isinstance(error, ModelConnectionError):
+        return error.phase not in ("pool", "connect")
+    return not isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout))
 
 
 def _why_unreachable(error: BaseException) -> str:

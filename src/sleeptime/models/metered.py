@@ -129,4 +129,6 @@ class Metered:
 
 def _was_refused(error: BaseException) -> bool:
     """Whether nothing was generated, so that nothing is billed."""
-    return isinstance(error, ModelError) and not isinstance(error, (MalformedReplyError, EndpointUnreachableError))
+    if isinstance(error, EndpointUnreachableError):
+        return not error.was_sent
+    return isinstance(error, ModelError) and not isinstance(error, MalformedReplyError)
