@@ -1,0 +1,82 @@
+"""The demo on a real engine: the sleeper's own prompts, replies read as they are, every call in the ledger."""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import pytest
+from thinker import MINI
+
+from sleeptime.core.ledger import Phase
+from sleeptime.core.messages import Message
+from sleeptime.engine import Engine
+from sleeptime.evals import chains
+from sleeptime.evals.demo import limited, run_demo
+from sleeptime.models.protocol import Abilities, Options
+from sleeptime.models.scripted import ScriptedModel
+
+pytestmark = pytest.mark.anyio
+
+SEED, CONTEXTS = 4, 3
+WORDS = chains.FAMILIES["sheets"]
+
+
+def think(sample: chains.Sample) -> str:
+    """Resolve the watched, then the rest: formulas backwards to a known value, then values forwards."""
+    known = {q.name for q in sample.quantities if q.source is None}
+    lines: list[str] = []
+    for target in [*sample.watched, *(q.name for q in reversed(sample.quantities))]:
+        fresh = [link for link in chains.chain(sample.quantities, target) if link.name not in known]
+        lines += [WORDS.formula(link.name, str(link.source), link.step) for link in fresh]
+        lines += [WORDS.state(link.name, link.value) for link in reversed(fresh)]
+        known |= {link.name for link in fresh}
+    return "\n".join([*lines, "done"])
+
+
+def reply(messages: Sequence[Message], _: Options) -> str:
+    """Answer from notes, or with a full chain of thought, or by saying nothing that counts."""
+    prompt = messages[-1].content
+    samples = chains.draw(SEED, contexts=CONTEXTS)
+    if prompt.endswith("\nsleep"):
+        return think(next(sample for sample in samples if prompt.startswith(sample.text)))
+    question, _, level = prompt.splitlines()[-1].rpartition(" /")
+    query = next(q for sample in samples for q in sample.queries if q.question == question and _holds(prompt, sample))
+    if level == "4":
+        return f"some {'more ' * 30} thought {query.names[0]}= {query.answer}"
+    notes = prompt.partition("notes:")[2].splitlines()
+    return next((line for line in notes if line.startswith(f"{query.names[0]}= ")), "a guess")
+
+
+def _holds(prompt: str, sample: chains.Sample) -> bool:
+    return prompt.startswith((sample.text, "notes:"))
+
+
+async def test_the_demo_measures_an_engine_and_its_tokens_are_the_ledger_s(tmp_path: Path) -> None:
+    model = ScriptedModel(reply, abilities=Abilities(prompt_set="tiny", tools=False, log_probs=True))
+    async with Engine.open(database=tmp_path / "demo.db", model=model, environ={}) as engine:
+        result = await run_demo(
+            engine, model="scripted", contexts=CONTEXTS, seed=SEED, price=MINI, measured_on=date(2026, 11, 23)
+        )
+        calls = await engine.calls()
+
+    test = [call for call in calls if call.phase is Phase.TEST and call.sees == "context" and call.level == "v4"]
+    slept = [call for call in calls if call.phase is Phase.SLEEP and call.level is None]
+    assert result.failed_calls == 0
+    assert result.figures["notes_correct_share"].value == 1
+    assert result.figures["accuracy_full_cot_no_sleep"].value == 1
+    assert result.point("no_sleep", "v0").accuracy.value == 0
+    assert result.point("no_sleep", "v4").tokens.value == sum(call.usage.output_tokens for call in test) / len(test)
+    assert result.figures["sleep_tokens_per_context"].value == sum(c.usage.output_tokens for c in slept) / CONTEXTS
+
+
+async def test_half_of_the_notes_a_real_sleep_takes_hold_what_it_set_out_to_find(tmp_path: Path) -> None:
+    model = ScriptedModel(reply, abilities=Abilities(prompt_set="tiny", tools=False))
+    async with Engine.open(database=tmp_path / "demo.db", model=model, environ={}) as engine:
+        for sample in chains.draw(SEED, contexts=CONTEXTS):
+            await engine.add(sample.text, name=sample.fingerprint)
+            learned = await engine.sleep(sample.fingerprint)
+
+            kept = {note.text.split("=")[0] for note in limited(learned).notes}
+
+            assert sample.watched[0] in kept
+            assert len(kept) == (len(learned.notes) + 1) // 2
