@@ -120,6 +120,14 @@ def test_the_headline_says_no_more_than_was_shown(result: DemoResult) -> None:
     assert "12 contexts are too few to be sure" in report.headline(unsure)
 
 
+def test_where_no_level_is_as_accurate_the_headline_gives_both_accuracies_and_claims_no_saving() -> None:
+    worse = anyio.run(lambda: measure(thinker(32, slip=0.03), contexts=32))
+
+    assert worse.costs is None
+    assert "for 100.0 %. No saving at equal accuracy was shown" in report.headline(worse)
+    assert [line.verdict for line in report.lines(worse) if line.name == "token_ratio"] == ["not shown"]
+
+
 def test_targets_are_told_as_met_or_missed(result: DemoResult) -> None:
     verdicts = {line.name: (line.value, line.target, line.verdict) for line in report.lines(result)}
 

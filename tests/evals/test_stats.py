@@ -160,6 +160,15 @@ def test_no_ratio_is_claimed_where_sleep_is_plainly_worse() -> None:
     assert match.reason == "no level with sleep comes within 2 points of v4 without sleep"
 
 
+def test_a_level_that_is_worse_as_measured_is_left_open_where_contexts_are_few() -> None:
+    few = stats.draw_weights(20, seed=0)
+
+    match = stats.match_levels([trial("v4", 1.0, 80, contexts=20)], [trial("v0", 0.95, 5, contexts=20)], few)
+
+    assert (match.with_sleep, match.nearest) == (None, None)
+    assert match.reason.endswith("as measured, but 20 contexts are too few to rule it out; draw more")
+
+
 def test_an_arm_that_was_never_measured_matches_nothing() -> None:
     unmeasured = stats.Trial(level="v4", correct=np.full((5, 1), NAN), tokens=np.full((5, 1), NAN))
 

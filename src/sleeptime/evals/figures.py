@@ -78,21 +78,20 @@ def accuracy_by_tokens(result: DemoResult) -> Drawing:
             _over(efficient).mark_line(color=colour, strokeWidth=2),
             _intervals(points, colour),
             _over(points).mark_circle(color=colour, size=60, opacity=1),
-            _over(points)
-            .mark_text(color=colour, fontSize=11, dx=0 if above else 11, dy=-13 if above else 11)
-            .encode(text="label:N"),
+            _over(points).mark_text(color=colour, fontSize=11, dx=12, dy=-10 if above else 11).encode(text="label:N"),
             _over([first])
             .mark_text(color=colour, fontSize=13, fontWeight="bold", align="left", dx=-5, dy=26)
             .encode(text=alt.value(_BELOW_LABELS[arm])),
         ]
-    layers += _ratio_bracket(result)
+    bracket = _ratio_bracket(result)
+    layers += bracket
     ticks = [tokens for tokens in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if tokens <= most * 1.5]
     x = alt.X(
         "x:Q",
         scale=alt.Scale(type="log", base=2, domain=[2, max(8.0, most * 1.25)], nice=False),
         axis=alt.Axis(values=[tick for tick in ticks if tick >= 2], title="test-time tokens per query (log scale)"),
     )
-    y = _y(1.22, title="accuracy", values=[0, 0.2, 0.4, 0.6, 0.8, 1.0], number="%")
+    y = _y(1.22 if bracket else 1.08, title="accuracy", values=[0, 0.2, 0.4, 0.6, 0.8, 1.0], number="%")
     return _layered(layers, x, y).properties(width=WIDTH, height=HEIGHT)
 
 

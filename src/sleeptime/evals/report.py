@@ -7,7 +7,7 @@ Everything a model or a context wrote is escaped. This file computes no figure.
 """
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from typing import Literal
@@ -65,11 +65,15 @@ _LINES: tuple[tuple[str, str, Unit], ...] = (
 
 
 def lines(result: DemoResult) -> list[Line]:
-    """Put every figure into words, met or missed as they are."""
+    """Put every figure into words, met or missed as they are; a note stands where it is first needed."""
     told = [_line(name, words, unit, result.figures[name]) for name, words, unit in _LINES]
     for depth, figure in result.within_depth.items():
         where = "all depths, each by itself" if depth == "pooled" else f"queries of depth {depth}"
         told.append(_line(depth, f"Slope of the gain with half of the notes per nat, {where}", "slope", figure))
+    said: set[str] = set()
+    for i, line in enumerate(told):
+        told[i] = replace(line, note="") if line.note in said else line
+        said.add(line.note)
     return told
 
 
@@ -84,7 +88,8 @@ def _line(name: str, words: str, unit: Unit, figure: Figure) -> Line:
         target = f"≥ {bare(figure.at_least, unit)}"
     elif figure.at_most is not None:
         target = f"not above {bare(figure.at_most, unit)}"
-    verdict = "" if figure.is_met is None else "met" if figure.is_met else "missed"
+    is_open = figure.value is None or figure.as_measured is not None
+    verdict = "" if figure.is_met is None else "met" if figure.is_met else "not shown" if is_open else "missed"
     return Line(
         name=name,
         unit=unit,
@@ -119,7 +124,7 @@ def headline(result: DemoResult) -> str:
     """Say in one sentence what was found, no more than was shown."""
     costs, ratio = result.costs, result.figures["token_ratio"]
     if costs is None:
-        return f"Sleep was not shown to save anything here: {result.match.reason}."
+        return _unmatched(result)
     plain, slept = f"{costs.without:.1f}", f"{costs.with_sleep:.1f}"
     if costs.is_shown and ratio.value is not None and ratio.low is not None and ratio.value > 1:
         return (
@@ -134,6 +139,20 @@ def headline(result: DemoResult) -> str:
             f"{result.n_contexts} contexts are too few to be sure that the accuracies are equal."
         )
     return f"Sleep saved no test-time tokens at equal accuracy here: {slept} with it, {plain} without."
+
+
+def _unmatched(result: DemoResult) -> str:
+    """Say what was measured where no level with sleep is as accurate as the best without."""
+    best = result.match.best
+    if best is None:
+        return f"There is no comparison: {result.match.reason}."
+    plain, slept = result.point("no_sleep", best), result.point("sleep", "v0")
+    tokens = bare(slept.tokens.value, "number"), bare(plain.tokens.value, "number")
+    return (
+        f"With sleep the model answers straight away with {written(slept.accuracy.value, 'share')} accuracy on "
+        f"{tokens[0]} test-time tokens; without, it takes {tokens[1]} "
+        f"for {written(plain.accuracy.value, 'share')}. No saving at equal accuracy was shown: {result.match.reason}."
+    )
 
 
 def told(row: Row) -> str:
@@ -203,11 +222,11 @@ def render_text(result: DemoResult, *, width: int = 80, color: bool = False) -> 
     for line in lines(result):
         if line.unit == "slope" and line.name != "pooled":
             continue
-        style = {"met": "green", "missed": "red"}.get(line.verdict, "")
+        style = {"met": "green", "missed": "red", "not shown": "yellow"}.get(line.verdict, "")
         table.add_row(line.words, line.value, line.interval, line.target, Text(line.verdict, style=style))
     console.print(table)
     console.print()
-    for note in dict.fromkeys(line.note for line in lines(result) if line.note):
+    for note in filter(None, (line.note for line in lines(result))):
         console.print(Text(f"Note: {note}."))
     console.print(Text(CAVEAT))
     source = result.provenance

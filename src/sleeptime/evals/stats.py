@@ -126,6 +126,8 @@ def match_levels(
     reason = ""
     if nearest is None:
         reason = f"no level with sleep comes within {points} of {best.level} without sleep"
+        if any(_may_reach(trial.correct, best.correct, weights, margin) for trial in slept):
+            reason += f" as measured, but {best.correct.shape[0]} contexts are too few to rule it out; draw more"
     elif nearest is not shown:
         reason = (
             f"{nearest.level} with sleep is within {points} as measured, but {best.correct.shape[0]} contexts "
@@ -161,6 +163,11 @@ def is_non_inferior(candidate: Array, reference: Array, weights: Array, *, margi
         contexts = int(measured.any(axis=1).sum())
         low = min(low, -(1 - ((1 - CONFIDENCE) / 2) ** (1 / contexts)))
     return low > -margin
+
+
+def _may_reach(candidate: Array, reference: Array, weights: Array, margin: float) -> bool:
+    high = estimate(means(candidate - reference, weights)).high
+    return high is not None and high > -margin
 
 
 def envelope(tokens: Sequence[float], accuracies: Sequence[float]) -> list[tuple[float, float]]:
