@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -46,6 +47,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
+LOGGED_STEPS = 20  # shorter work is not worth lines in a log
 WIDE = 200  # a table that goes to a file or a pipe is not squeezed into 80 columns
 stdout = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 stderr = Console(stderr=True)
@@ -430,6 +432,52 @@ def ledger(
     _run(work, database=database)
 
 
+@app.command()
+def demo(
+    contexts: Annotated[int, typer.Option(help="Contexts to draw; 500 for the table of the log.", min=2)] = 32,
+    queries: Annotated[int, typer.Option(help="Queries asked about each.", min=1)] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of the held-out draw; any other gives a fresh one.")] = 20504,
+    family: Annotated[str, typer.Option(help="Family of synthetic contexts.")] = "sheets",
+    report: Annotated[Path, typer.Option(help="Where to write the report.", dir_okay=False)] = Path("report.html"),
+    as_json: Json = False,
+) -> None:
+    """Measure the whole idea offline, on the tiny model that ships with the package.
+
+    The model thinks about contexts it has never seen, then answers with and without what it learned. Prints one
+    example to follow and a table with 95 % intervals, and writes a report that opens offline.
+
+    For example:
+
+      sleeptime demo
+
+      sleeptime demo --contexts 500 --seed 7 --json > table.json
+    """
+    # The measurement brings numpy and altair, which no other command needs.
+    from sleeptime.evals.chains import FAMILIES  # noqa: PLC0415  # as above
+    from sleeptime.evals.demo import measure_tiny  # noqa: PLC0415  # as above
+    from sleeptime.evals.report import render_html, render_text  # noqa: PLC0415  # as above
+
+    if family not in FAMILIES:
+        raise typer.BadParameter(f"--family is one of {', '.join(FAMILIES)}")
+
+    async def work() -> None:
+        with _steps_bar("thinking and answering") as on_progress:
+            result = await measure_tiny(
+                contexts=contexts, queries_per_context=queries, seed=seed, family=family, on_progress=on_progress
+            )
+        try:
+            report.write_text(render_html(result), encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"The report cannot be written to {report}: {error.strerror}.") from error
+        if as_json:
+            _print_json(result.as_json())
+        else:
+            sys.stdout.write(render_text(result, width=min(stdout.width, 110), color=stdout.is_terminal))
+        stderr.print(f"Wrote {report}: open it in a browser.", markup=False, highlight=False, soft_wrap=True)
+
+    _await(work, "Interrupted. Nothing was kept: the demo works in a folder that is gone now.")
+
+
 def _tokens_table(accounts: tuple[Account, ...]) -> Table:
     table = _table(
         "context",
@@ -514,8 +562,12 @@ def _run(
         async with _engine(database, model) as engine:
             await work(engine)
 
+    _await(whole, if_interrupted)
+
+
+def _await(work: Callable[[], Coroutine[Any, Any, None]], if_interrupted: str) -> None:
     try:
-        asyncio.run(whole())
+        asyncio.run(work())
     except KeyboardInterrupt:
         stderr.print(if_interrupted)
         raise typer.Exit(1) from None
@@ -523,19 +575,41 @@ def _run(
 
 @contextmanager
 def _rounds_bar(name: str, plan: Plan) -> Generator[Callable[[Draft], None]]:
-    """Show a bar on a terminal; say nothing to a file or a pipe."""
+    """Show the rounds of a sleep."""
+    with _bar(f"sleeping on {name}") as move:
+        rounds = 0
+
+        def on_round(draft: Draft) -> None:
+            nonlocal rounds
+            rounds += 1
+            learned = f"sleeping on {name}: {len(draft.notes)} notes, {draft.characters} characters"
+            move(rounds, plan.budget.max_rounds * plan.samples, learned)
+
+        yield on_round
+
+
+@contextmanager
+def _steps_bar(words: str) -> Generator[Callable[[int, int], None]]:
+    """Show the steps of long work."""
+    with _bar(words) as move:
+        yield lambda done, steps: move(done, steps, words)
+
+
+@contextmanager
+def _bar(words: str) -> Generator[Callable[[int, int, str], None]]:
+    """Show a bar on a terminal, and a line for every tenth of the way in a log."""
     if not stderr.is_terminal:
-        yield lambda _draft: None
+        yield _log_tenths
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=stderr, transient=True) as progress:
-        bar = progress.add_task(f"sleeping on {name}", total=plan.budget.max_rounds * plan.samples)
+        bar = progress.add_task(words, total=None)
+        yield lambda done, steps, words: progress.update(bar, completed=done, total=steps, description=words)
 
-        def on_round(draft: Draft) -> None:
-            learned = f"sleeping on {name}: {len(draft.notes)} notes, {draft.characters} characters"
-            progress.update(bar, advance=1, description=learned)
 
-        yield on_round
+def _log_tenths(done: int, steps: int, words: str) -> None:
+    if steps >= LOGGED_STEPS and done * 10 // steps > (done - 1) * 10 // steps:
+        stderr.print(f"{words}: {done} of {steps}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _bill(input_tokens: int, output_tokens: int, cost_usd: float | None, phase: str, more: str = "") -> None:
