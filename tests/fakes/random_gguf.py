@@ -21,14 +21,16 @@ MERGES = ("h e", "l l", "Ġ t")
 WINDOW = 512
 
 
-def write_random_gguf(path: Path, *, seed: int = 0, width: int = 32, layers: int = 2, heads: int = 4) -> Path:
+def write_random_gguf(
+    path: Path, *, seed: int = 0, width: int = 32, layers: int = 2, heads: int = 4, window: int = WINDOW
+) -> Path:
     """Write a model of about 40,000 weights drawn with *seed*."""
     draw = np.random.default_rng(seed)
     tokens = [*SPECIALS, *_byte_letters(), *(merge.replace(" ", "") for merge in MERGES)]
     normal = len(tokens) - len(SPECIALS)
     kinds = [gguf.TokenType.UNKNOWN] + [gguf.TokenType.CONTROL] * (len(SPECIALS) - 1)
     writer = gguf.GGUFWriter(path, "llama")
-    writer.add_context_length(WINDOW)
+    writer.add_context_length(window)
     writer.add_embedding_length(width)
     writer.add_block_count(layers)
     writer.add_feed_forward_length(2 * width)
