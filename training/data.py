@@ -23,10 +23,10 @@ from training import tokenizer
 FORMULA_LIMITS = {0: 0, 1: 1, 2: 2, 3: 4}
 """Formulas a reply may quote at each level; level 4 has no limit."""
 
-WEIGHT = {"looked_up": 3.0, "fixed": 0.3, "guess": 0.2, "choice": 0.5, "question": 0.4}
+WEIGHT = {"looked_up": 3.0, "fixed": 0.3, "guess": 0.2, "choice": 1.0, "question": 0.4}
 _FIXED = frozenset(
     tokenizer.encode(" hours. o'clock.")
-    + [token for pieces in ("\ndone", "\nplus=", "\nminus=") for token in tokenizer.encode(pieces)]
+    + [token for pieces in ("\nplus=", "\nminus=") for token in tokenizer.encode(pieces)]
 )
 
 
@@ -226,12 +226,30 @@ def name_of(line: Line) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a stage of training draws. `pairs` is the share of two-quantity queries."""
+    """What a stage of training draws.
+
+    `pairs` is the share of two-quantity queries, `drills` and `steps` the shares of trees
+    that exercise reading and single steps alone, `made_up` the share of steps whose
+    formula is made up.
+    """
 
     sizes: tuple[int, ...]
     pairs: float = 0.0
+    drills: float = 0.0
+    steps: float = 0.0
+    made_up: float = 0.35
     families: tuple[str, ...] = ("sheets",)
     length: int = 576
+
+
+def draw(rng: Random, plan: Plan) -> Tree:
+    """Draw a tree of any kind."""
+    chance = rng.random()
+    if chance < plan.drills:
+        return draw_drill(rng, plan)
+    if chance < plan.drills + plan.steps:
+        return draw_steps(rng, plan)
+    return draw_tree(rng, plan)
 
 
 def draw_tree(rng: Random, plan: Plan) -> Tree:
@@ -318,11 +336,57 @@ def draw_drill(rng: Random, plan: Plan) -> Tree:
         -1, [tokenizer.USER_ID, *note_tokens(map(writer.value, names), header="notes:")]
     )
     while tree.size < plan.length - 20:
-        query = rng.choice(pairs) if rng.random() < plan.pairs else rng.choice(values)
+        query = rng.choice(pairs) if rng.random() < 2 * plan.pairs else rng.choice(values)
         asked = tree.add(root, question_tokens(query))
         marked = tree.add(asked, level_tokens(rng.randrange(tokenizer.LEVELS)))
         lines, _ = writer.answer(query, 0, set())
         tree.reply(marked, lines, "drill" if query.kind == "value" else "pair_drill")
+    return tree
+
+
+def draw_steps(rng: Random, plan: Plan) -> Tree:
+    """Draw a context and single steps on it: a sum on the face, and whether a value is known.
+
+    The values are made up, so that nothing but the formula and the line before can help;
+    the formula is the context's, or made up too and quoted just before. Many different
+    formulas in a batch are what makes arithmetic quick to learn.
+    """
+    family = rng.choice(plan.families)
+    sample = chains.draw_one(rng, family=family, held_out=False, queries=0, sizes=plan.sizes)
+    words = chains.FAMILIES[family]
+    writer = Writer.of(sample)
+    _, written = writer.sleep(rng, set())
+    part = rng.sample(written, rng.randint(0, len(written) // 2))
+    known = writer.stated | {name_of(line) for line in part}
+    tree = Tree()
+    root = tree.add(-1, [tokenizer.USER_ID, *tokenizer.encode(sample.text)])
+    if part:
+        root = tree.add(root, note_tokens(part))
+    opening = tree.add(root, [*tokenizer.encode("\nsleep"), tokenizer.ASSISTANT_ID])
+    derived = [quantity for quantity in sample.quantities if quantity.source is not None]
+    while tree.size < plan.length - 20:
+        quantity = rng.choice(derived)
+        assert quantity.source is not None
+        chance = rng.random()
+        if chance < plan.made_up + 0.35:
+            value = rng.randint(1, chains.FACE)
+            start = encode_line(words.state(quantity.source, value))
+            step = quantity.step
+            if chance < plan.made_up:
+                step = rng.choice((1, -1)) * rng.randint(1, chains.LARGEST_STEP)
+                quoted = encode_line(words.formula(quantity.name, quantity.source, step))
+                start = (*quoted, *start)
+            end = encode_line(words.state(quantity.name, chains.on_face(value + step)))
+            below = tree.add(opening, [*start, end[0]])
+            tree.nodes.append(Node([end[1]], [WEIGHT["looked_up"]], below, "step"))
+        else:
+            quoted = words.formula(quantity.name, quantity.source, quantity.step)
+            below = tree.add(opening, encode_line(quoted))
+            if quantity.source in known:
+                following = encode_line(words.state(quantity.source, 1))[0]
+            else:
+                following = encode_line(writer.formula(quantity.source).text)[0]
+            tree.nodes.append(Node([following], [WEIGHT["looked_up"]], below, "known"))
     return tree
 
 

@@ -25,6 +25,10 @@ from torch.nn import functional
 from training import tokenizer
 
 
+MARKS = ((-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0), (0.0, 0.0))
+"""Two numbers for each kind of name token: `\nC4=`, `\nC4:`, ` C4`, `\nC4 is`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """Sizes. `look_backs` lists the offsets of the first heads of layer 0."""
@@ -39,7 +43,10 @@ class Shape:
     epsilon: float = 1e-5
     look_backs: tuple[int, ...] = (1, 2, 3)
     look_back_gap: float = 5.0
-    look_up_gap: float = 4.5
+    look_up_gap: float = 8.0
+    name_code: int = 20
+    mark: float = 1.0
+    mark_gain: float = 6.0
 
     @property
     def head_width(self) -> int:
@@ -72,7 +79,7 @@ class Block(nn.Module):
             for layer in (self.q, self.k, self.v)
         )
         q, k = rotate(q, rotation), rotate(k, rotation)
-        seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype))
+        seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         x = x + self.output(seen.transpose(1, 2).reshape(batch, length, width))
         h = self.feed_forward_norm(x)
         return x + self.down(functional.silu(self.gate(h)) * self.up(h))
@@ -103,7 +110,7 @@ class TinyModel(nn.Module):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Start healthy: scaled weights, names that resemble themselves, heads that look back."""
+        """Start healthy: scaled weights, then the prepared embeddings and heads."""
         shape = self.shape
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -113,50 +120,93 @@ class TinyModel(nn.Module):
         for block in self.blocks:
             block.output.weight.mul_((2 * shape.layers) ** -0.5)
             block.down.weight.mul_((2 * shape.layers) ** -0.5)
-        nn.init.normal_(self.embedding.weight, std=0.7)
-        for group in tokenizer.name_groups():
-            shared = torch.randn(shape.width) * 0.7
-            self.embedding.weight[group] = 0.6 * self.embedding.weight[group] + 0.8 * shared
-        self.head.weight.copy_(self.embedding.weight * 0.7 * shape.width**-0.5 / 0.49)
+        self._embed()
         self._look_back()
         self._look_up()
 
+    def _room(self, offset: int) -> slice:
+        """Give the part of the stream that holds the name of the token *offset* back."""
+        return slice(offset * self.shape.name_code, (offset + 1) * self.shape.name_code)
+
+    def _own(self) -> slice:
+        """Give the part of the stream that holds what a token is beside a name."""
+        return slice((len(self.shape.look_backs) + 1) * self.shape.name_code, self.shape.width)
+
+    def _embed(self) -> None:
+        """Write a name and a kind side by side; other tokens have a kind alone."""
+        weight = nn.init.normal_(self.embedding.weight, std=0.05)
+        own = self._own()
+        weight[:, own] = torch.randn(weight[:, own].shape) * 0.7
+        groups = tokenizer.name_groups()
+        kinds = torch.randn(len(groups[0]), own.stop - own.start) * 0.7
+        marks = torch.tensor(MARKS) * self.shape.mark
+        for group in groups:
+            name = torch.randn(self.shape.name_code) * 0.7
+            weight[group, self._room(0)] = name
+            weight[group, self._room(0).stop - marks.shape[1] : self._room(0).stop] = marks
+            weight[group, own] = 0.3 * weight[group, own] + 0.95 * kinds
+        self.head.weight.copy_(weight * 1.4 * self.shape.width**-0.5)
+
     def _look_back(self) -> None:
-        """Make the first heads of layer 0 see the token a fixed number of places back."""
+        """Make the first heads of layer 0 see the token a fixed number of places back.
+
+        They write its name to a room of its own, and some of the rest where kinds are.
+        """
         shape, first, size = self.shape, self.blocks[0], self.shape.head_width
         turning = torch.tensor(shape.turning)
         amplitude = math.sqrt(shape.look_back_gap * math.sqrt(size) / (1 - turning.cos()).sum())
+        own = self._own()
         for head, offset in enumerate(shape.look_backs):
             rows = slice(head * size, (head + 1) * size)
+            named = slice(head * size, head * size + shape.name_code)
+            rest = slice(named.stop, rows.stop)
             first.q.weight[rows] *= 0.05
             first.k.weight[rows] *= 0.05
-            first.output.weight[:, rows] = torch.randn(shape.width, size) * shape.width**-0.5
             for pair, frequency in enumerate(shape.turning):
                 at = head * size + 2 * pair
                 first.q.bias[at] = amplitude * math.cos(offset * frequency)
                 first.q.bias[at + 1] = -amplitude * math.sin(offset * frequency)
                 first.k.bias[at] = amplitude
+            first.v.weight[rows] *= 0.05
+            first.output.weight[:, rows] *= 0.05
+            first.v.weight[named, self._room(0)] += torch.eye(shape.name_code)
+            first.output.weight[self._room(head + 1), named] += 0.5 * torch.eye(shape.name_code)
+            part = _orthogonal(rest.stop - rest.start, own.stop - own.start)
+            first.v.weight[rest, own] += part
+            first.output.weight[own, rest] += 0.6 * _orthogonal(*part.shape).T
 
     def _look_up(self) -> None:
         """Make heads of layer 1 find the token that follows this token's name, and copy it.
 
         The last head goes the other way: from the name one back to where it stands.
         """
-        shape, size = self.shape, self.shape.head_width
-        first, second = self.blocks[0], self.blocks[1]
+        shape, size, second = self.shape, self.shape.head_width, self.blocks[1]
         still = size - 2 * len(shape.turning)
-        scale = math.sqrt(shape.look_up_gap * math.sqrt(size) / still)
+        scale = math.sqrt(shape.look_up_gap * math.sqrt(size) / shape.name_code)
+        own = self._own()
         for head in range(min(shape.heads, len(shape.look_backs) + 1)):
-            back = head % len(shape.look_backs)
-            there = slice(back * size, (back + 1) * size)
-            own, written = first.v.weight[there], first.output.weight[:, there].T
-            some = torch.linalg.qr(torch.randn(size, size))[0][:still] * scale
-            rows = slice((head + 1) * size - still, (head + 1) * size)
             forwards = head < len(shape.look_backs)
-            second.q.weight[rows] = some @ (own * 1.5 if forwards else written)
-            second.k.weight[rows] = some @ (written if forwards else own * 1.5)
+            here, there = self._room(0), self._room(head + 1 if forwards else 1)
+            asks, offers = (here, there) if forwards else (there, here)
+            rows = slice((head + 1) * size - still, (head + 1) * size)
+            mix = _orthogonal(still, shape.name_code) * scale
+            for layer, room in ((second.q, asks), (second.k, offers)):
+                layer.weight[head * size : (head + 1) * size] *= 0.2
+                layer.weight[rows, room] += mix
+            wanted = torch.zeros(shape.name_code)
+            wanted[-2:] = torch.tensor(((0.0, 0.0), (1.0, 0.0), (1.0, 0.0), (-1.0, -1.0))[head])
+            second.q.bias[rows] = mix @ wanted * shape.mark_gain
             rows = slice(head * size, (head + 1) * size)
-            second.output.weight[:, rows] = second.v.weight[rows].T * 0.7
+            copied = torch.zeros(size, shape.width)
+            copied[:12, here] = _orthogonal(12, shape.name_code)
+            copied[12:, own] = _orthogonal(size - 12, own.stop - own.start)
+            second.v.weight[rows] = copied
+            second.output.weight[:, rows] = copied.T * 0.6
+
+
+def _orthogonal(rows: int, columns: int) -> Tensor:
+    """Draw a matrix with orthonormal rows (or columns, if there are fewer of them)."""
+    return nn.init.orthogonal_(torch.empty(rows, columns))
 
 
 def frequencies(shape: Shape) -> Tensor:

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -20,17 +20,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training import data, pack
+from training import data, pack, tokenizer
 from training.model import Shape, TinyModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A stretch of training on one plan; `drill` is the share of trees that are drills."""
+    """A stretch of training on one plan."""
 
     steps: int
     plan: data.Plan
-    drill: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,29 +64,25 @@ class Recipe:
         return self.stages[-1]
 
 
-def small(low: int, high: int) -> tuple[int, ...]:
-    """List the sizes from *low* to *high*."""
-    return tuple(range(low, high + 1))
-
-
+SIZES = tuple(range(4, 13))
+BOTH = ("sheets", "sheets", "sheets", "clocks")
 RECIPE = Recipe(
     stages=(
-        Stage(steps=600, plan=data.Plan(sizes=small(2, 4)), drill=0.2),
-        Stage(steps=1000, plan=data.Plan(sizes=small(3, 7)), drill=0.1),
-        Stage(steps=20000, plan=data.Plan(sizes=small(4, 12), pairs=0.15), drill=0.05),
+        Stage(steps=200, plan=data.Plan(sizes=SIZES, steps=1.0, made_up=0.65)),
+        Stage(steps=300, plan=data.Plan(sizes=SIZES, drills=0.2, steps=0.4)),
+        Stage(steps=500, plan=data.Plan(sizes=SIZES, drills=0.03, steps=0.15)),
+        Stage(steps=1000, plan=data.Plan(sizes=SIZES, pairs=0.25, drills=0.05, steps=0.1)),
+        Stage(
+            steps=5500,
+            plan=data.Plan(sizes=SIZES, pairs=0.25, drills=0.04, steps=0.06, families=BOTH),
+        ),
     )
 )
 
 
-def draw_batch(rng: Random, stage: Stage, trees: int) -> pack.Batch:
+def draw_batch(rng: Random, plan: data.Plan, trees: int) -> pack.Batch:
     """Draw the trees of one step."""
-    return pack.pack(
-        [
-            (data.draw_drill if rng.random() < stage.drill else data.draw_tree)(rng, stage.plan)
-            for _ in range(trees)
-        ],
-        multiple=stage.plan.length,
-    )
+    return pack.pack([data.draw(rng, plan) for _ in range(trees)], multiple=plan.length)
 
 
 def predict(net: torch.nn.Module, head: torch.nn.Module, batch: pack.Batch) -> Tensor:
@@ -96,7 +91,7 @@ def predict(net: torch.nn.Module, head: torch.nn.Module, batch: pack.Batch) -> T
         stream = net(
             torch.from_numpy(batch.tokens),
             torch.from_numpy(batch.positions),
-            torch.from_numpy(batch.mask),
+            torch.from_numpy(batch.mask).bfloat16(),
         )
         logits = head(stream.flatten(0, 1)[torch.from_numpy(batch.sources)])
     return logits.float()
@@ -106,7 +101,7 @@ def tally(batch: pack.Batch, logits: Tensor, into: dict[str, list[float]]) -> No
     """Record, by kind of reply, whether everything that can be known was predicted."""
     right = logits.argmax(-1).numpy() == batch.targets
     ignored = batch.weights < data.WEIGHT["fixed"] * 0.99
-    ignored |= np.isclose(batch.weights, data.WEIGHT["choice"])
+    ignored |= np.isclose(batch.weights, data.WEIGHT["choice"]) & (batch.targets != tokenizer.END_ID)
     for kind, start, end in batch.replies:
         into[kind].append(float((right | ignored)[start:end].all()))
         if kind.startswith("sleep"):
@@ -121,7 +116,7 @@ def evaluate(net: TinyModel, plan: data.Plan, *, seed: int, batches: int = 12) -
     rng = Random(f"validation:{seed}")
     results: dict[str, list[float]] = defaultdict(list)
     for _ in range(batches):
-        batch = draw_batch(rng, Stage(steps=0, plan=plan, drill=0.1), 4)
+        batch = draw_batch(rng, plan, 4)
         tally(batch, predict(net, net.head, batch), results)
     return {kind: round(sum(v) / len(v), 3) for kind, v in sorted(results.items())}
 
@@ -151,8 +146,13 @@ def train(
     log_every: int,
     evaluate_every: int,
     stop_after: int | None = None,
+    resume: Path | None = None,
 ) -> None:
-    """Run *recipe*, writing a log line now and then and a checkpoint at each evaluation."""
+    """Run *recipe*, writing a log line now and then and a checkpoint at each evaluation.
+
+    Beside the checkpoint, which holds the average of the weights, stands a `.state` with
+    all it takes to go on from that step as if nothing had happened.
+    """
     torch.manual_seed(recipe.seed)
     rng = Random(recipe.seed)
     net = TinyModel(shape)
@@ -167,12 +167,18 @@ def train(
         fused=True,
     )
     forward = torch.compile(net) if compiled else net
-    began, tokens = time.monotonic(), 0
+    began, tokens, start = time.monotonic(), 0, 0
+    if resume is not None:
+        state = torch.load(resume, weights_only=False)
+        net.load_state_dict(state["weights"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        rng.setstate(state["random"])
+        tokens, start = state["tokens"], state["step"]
     results: dict[str, list[float]] = defaultdict(list)
     losses: list[float] = []
-    for step in range(min(recipe.steps, stop_after or recipe.steps)):
-        stage = recipe.stage(step)
-        batch = draw_batch(rng, stage, recipe.trees)
+    for step in range(start, min(recipe.steps, stop_after or recipe.steps)):
+        batch = draw_batch(rng, recipe.stage(step).plan, recipe.trees)
         tokens += int((batch.positions > 0).sum()) + recipe.trees
         logits = predict(forward, net.head, batch)
         weights = torch.from_numpy(batch.weights)
@@ -203,9 +209,20 @@ def train(
             if not math.isfinite(loss.item()):
                 raise FloatingPointError(f"The loss is {loss.item()} at step {done}.")
         if done % evaluate_every == 0 or done == recipe.steps:
-            measured = evaluate(average, recipe.stages[-1].plan, seed=recipe.seed)
-            print(f"average at {done}: {json.dumps(measured)}".replace('"', ""), flush=True)
+            for family in sorted(set(recipe.stages[-1].plan.families)):
+                plan = replace(recipe.stages[-1].plan, families=(family,))
+                measured = evaluate(average, plan, seed=recipe.seed)
+                print(f"{family} at {done}: {json.dumps(measured)}".replace('"', ""), flush=True)
             save(out, average, step=done, tokens=tokens, seed=recipe.seed)
+            state = {
+                "weights": net.state_dict(),
+                "average": average.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "random": rng.getstate(),
+                "tokens": tokens,
+                "step": done,
+            }
+            torch.save(state, out.with_suffix(".state"))
 
 
 def main() -> None:
@@ -218,6 +235,7 @@ def main() -> None:
     parser.add_argument("--log-every", type=int, default=200)
     parser.add_argument("--evaluate-every", type=int, default=1000)
     parser.add_argument("--stop-after", type=int, default=None)
+    parser.add_argument("--resume", type=Path, default=None, help="a .state to go on from")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     train(
@@ -228,6 +246,7 @@ def main() -> None:
         log_every=arguments.log_every,
         evaluate_every=arguments.evaluate_every,
         stop_after=arguments.stop_after,
+        resume=arguments.resume,
     )
 
 
