@@ -179,7 +179,7 @@ class Engine:
         """
         context = await self.store.context(name)
         model = await self._model(self._sleep_model)
-        price = self._price(model)
+        price = self.price_card(model.name)
         self._check_money(plan.budget, model, price)
         sleep = await self.store.begin_sleep(
             Sleep(id=_work_id("s"), context_id=context.id, plan=f"{model.name} {plan.as_json()}", drafts=())
@@ -217,7 +217,7 @@ class Engine:
         """Say what `sleep` under *plan* may cost at most, without spending anything."""
         context = await self.store.context(name)
         model = await self._model(self._sleep_model)
-        price = self._price(model)
+        price = self.price_card(model.name)
         messages = Sleeper(model, price, self._clock_s, self._now).messages(context, plan, Draft())
         count = await model.count_tokens(messages)
         calls = plan.budget.max_rounds * plan.samples
@@ -268,7 +268,7 @@ class Engine:
             raise NothingLearnedError(context.name)
         query = Query(question=question, level=level, sees=sees or ("context+learned" if learned else "context"))
         model = await self._model(self._test_model)
-        price = self._price(model)
+        price = self.price_card(model.name)
         self._check_money(budget, model, price)
         work_id = _work_id("q")
         metered = self._metered(
@@ -308,6 +308,10 @@ class Engine:
         context_id = (await self.store.context(name)).id if name else None
         return await self.store.calls(context_id=context_id, limit=limit)
 
+    def price_card(self, model_name: str) -> PriceCard | None:
+        """Find what a model's tokens cost today: a card of the user's, else a published price, else None."""
+        return price_card(model_name, cards=self._cards, today=self._now().date())
+
     async def _model(self, wanted: str | Model | None) -> Model:
         if wanted is None:
             raise ModelNotChosenError
@@ -317,9 +321,6 @@ class Engine:
             if wanted not in self._opened:
                 self._opened[wanted] = await open_model(wanted, environ=self._environ)
             return self._opened[wanted]
-
-    def _price(self, model: Model) -> PriceCard | None:
-        return price_card(model.name, cards=self._cards, today=self._now().date())
 
     @staticmethod
     def _check_money(budget: Budget, model: Model, price: PriceCard | None) -> None:
