@@ -11,7 +11,8 @@ from sleeptime.core.ledger import Phase
 from sleeptime.core.messages import Message
 from sleeptime.engine import Engine
 from sleeptime.evals import chains
-from sleeptime.evals.demo import limited, run_demo
+from sleeptime.evals.demo import limited, measure_tiny, run_demo
+from sleeptime.models.names import TINY_PATH
 from sleeptime.models.protocol import Abilities, Options
 from sleeptime.models.scripted import ScriptedModel
 
@@ -80,3 +81,22 @@ async def test_half_of_the_notes_a_real_sleep_takes_hold_what_it_set_out_to_find
 
             assert sample.watched[0] in kept
             assert len(kept) == (len(learned.notes) + 1) // 2
+
+
+def files(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+async def test_the_shipped_model_is_measured_apart_from_the_user_s_own_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SLEEPTIME_SLEEP_MODEL", "openai:gpt-5-mini")
+    monkeypatch.setenv("SLEEPTIME_HOME", str(tmp_path))
+
+    result = await measure_tiny(contexts=2, queries_per_context=1, seed=SEED)
+
+    assert result.failed_calls == 0
+    assert result.figures["accuracy_full_cot_no_sleep"].n_queries == 2
+    assert result.provenance.model_sha256 == TINY_PATH.with_suffix(".sha256").read_text().split()[0]
+    assert result.price is not None
+    assert files(tmp_path) == []

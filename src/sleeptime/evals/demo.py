@@ -1,22 +1,26 @@
 """Measure sleep-time compute on freshly drawn contexts, with one model.
 
-    run_demo(engine, model="tiny", contexts=40, seed=7) → DemoResult
+    measure_tiny(contexts=32, seed=7) → DemoResult          the model that ships
+    run_demo(engine, model="…", contexts=500, …)            any other
 
 First every context is slept on. Then each of its queries is asked in every arm, one
 context after another, so that providers' and local prompt caches see its prefix once;
-a few contexts are worked on at a time. This file knows an engine's four verbs, and
-nothing about models, prompts or storage.
+a few contexts are worked on at a time. This file knows an engine's four verbs and which
+model ships, and nothing about prompts, servers or storage.
 """
 
 import asyncio
+import hashlib
 import os
 import platform
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from importlib.metadata import version
 from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol, TypeVar
 
 from sleeptime.core.budget import Budget, Level
@@ -27,9 +31,12 @@ from sleeptime.core.notes import LearnedContext, Note
 from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Sees
 from sleeptime.core.usage import PriceCard
+from sleeptime.engine import Engine
 from sleeptime.evals import chains
 from sleeptime.evals.curves import DemoResult, summarise
 from sleeptime.evals.rows import ARMS, LEVELS, SWEPT, Arm, Asked, Measurement, Provenance, Row, Slept
+from sleeptime.models.names import TINY, TINY_PATH, check_tiny
+from sleeptime.models.prices import price_card
 
 DEFAULT_CONTEXTS = 32
 TABLE_CONTEXTS = 500
@@ -121,6 +128,44 @@ async def run_demo(
             measured_on=measured_on,
         ),
     )
+
+
+async def measure_tiny(
+    *,
+    contexts: int = DEFAULT_CONTEXTS,
+    queries_per_context: int = QUERIES_PER_CONTEXT,
+    seed: int = 0,
+    family: str = "sheets",
+    commit: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    today: date | None = None,
+) -> DemoResult:
+    """Run the demo on the model that ships with the package, in a folder that is gone afterwards.
+
+    Raises ModelError where this machine cannot run it.
+    """
+    await asyncio.to_thread(check_tiny, TINY_PATH)
+    measured_on = today or datetime.now(UTC).date()
+    with TemporaryDirectory(prefix="sleeptime-demo-") as folder:
+        home = {"SLEEPTIME_HOME": folder}  # the user's own models, prices and database stay out of the measurement
+        async with Engine.open(model=TINY, environ=home) as engine:
+            return await run_demo(
+                engine,
+                model=TINY,
+                contexts=contexts,
+                queries_per_context=queries_per_context,
+                seed=seed,
+                family=family,
+                price=price_card(PRICED_AS, today=measured_on),
+                measured_on=measured_on,
+                model_sha256=await asyncio.to_thread(_sha256, TINY_PATH),
+                commit=commit,
+                on_progress=on_progress,
+            )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def machine() -> str:
