@@ -454,7 +454,7 @@ def demo(
     """
     # The measurement brings numpy and altair, which no other command needs.
     from sleeptime.evals.chains import FAMILIES  # noqa: PLC0415  # as above
-    from sleeptime.evals.offline import measure_tiny  # noqa: PLC0415  # as above
+    from sleeptime.evals.demo import measure_tiny  # noqa: PLC0415  # as above
     from sleeptime.evals.report import render_html, render_text  # noqa: PLC0415  # as above
 
     if family not in FAMILIES:

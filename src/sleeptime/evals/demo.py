@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
@@ -36,11 +37,12 @@ from sleeptime.evals import chains
 from sleeptime.evals.curves import DemoResult, summarise
 from sleeptime.evals.rows import ARMS, LEVELS, SWEPT, Arm, Asked, Measurement, Provenance, Row, Slept
 from sleeptime.models.names import TINY, TINY_PATH, check_tiny
-from sleeptime.models.prices import price_card
 
 DEFAULT_CONTEXTS = 32
 TABLE_CONTEXTS = 500
 QUERIES_PER_CONTEXT = 4
+_GIT_TIMEOUT_S = 5
+
 CONCURRENCY = 4
 """Contexts worked on at a time: as many as the local server has slots."""
 
@@ -136,16 +138,13 @@ async def measure_tiny(
     queries_per_context: int = QUERIES_PER_CONTEXT,
     seed: int = 0,
     family: str = "sheets",
-    commit: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-    today: date | None = None,
 ) -> DemoResult:
     """Run the demo on the model that ships with the package, in a folder that is gone afterwards.
 
     Raises ModelError where this machine cannot run it.
     """
     await asyncio.to_thread(check_tiny, TINY_PATH)
-    measured_on = today or datetime.now(UTC).date()
     with TemporaryDirectory(prefix="sleeptime-demo-") as folder:
         home = {"SLEEPTIME_HOME": folder}  # the user's own models, prices and database stay out of the measurement
         async with Engine.open(model=TINY, environ=home) as engine:
@@ -156,16 +155,33 @@ async def measure_tiny(
                 queries_per_context=queries_per_context,
                 seed=seed,
                 family=family,
-                price=price_card(PRICED_AS, today=measured_on),
-                measured_on=measured_on,
+                price=engine.price_card(PRICED_AS),
+                measured_on=datetime.now(UTC).date(),
                 model_sha256=await asyncio.to_thread(_sha256, TINY_PATH),
-                commit=commit,
+                commit=await asyncio.to_thread(checked_out_commit),
                 on_progress=on_progress,
             )
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def checked_out_commit() -> str | None:
+    """The commit this code was checked out at, with a + where files differ from it; None outside a checkout."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=True)  # noqa: S603  # fixed arguments
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def machine() -> str:
