@@ -23,7 +23,7 @@ from training import tokenizer
 FORMULA_LIMITS = {0: 0, 1: 1, 2: 2, 3: 4}
 """Formulas a reply may quote at each level; level 4 has no limit."""
 
-WEIGHT = {"looked_up": 3.0, "fixed": 0.3, "guess": 0.2, "choice": 1.0, "question": 0.4}
+WEIGHT = {"looked_up": 3.0, "fixed": 0.3, "guess": 0.2, "question": 0.4}
 _FIXED = frozenset(
     tokenizer.encode(" hours. o'clock.")
     + [token for pieces in ("\nplus=", "\nminus=") for token in tokenizer.encode(pieces)]
@@ -43,20 +43,24 @@ class Line:
 class Node:
     """A run of tokens below `parent` (an index, or -1), with a loss weight each.
 
-    `kind` names what the reply shows, for the figures printed in training.
+    `kind` names what the reply shows, for the figures printed in training; `free` lists
+    the places where other tokens would be as right.
     """
 
     tokens: list[int]
     weights: list[float]
     parent: int
     kind: str = ""
+    free: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
 class Tree:
-    """Nodes, parents before children."""
+    """Nodes, parents before children; `choice` and `done` weigh what a sleep takes up next."""
 
     nodes: list[Node] = field(default_factory=list)
+    choice: float = 1.0
+    done: float = 3.0
 
     @property
     def size(self) -> int:
@@ -71,21 +75,28 @@ class Tree:
     def reply(self, parent: int, lines: Iterable[Line], kind: str, scale: float = 1.0) -> None:
         """Append a whole reply, its opening and its end included."""
         tokens, weights = [tokenizer.ASSISTANT_ID], [0.0]
+        free: set[int] = set()
         for line in lines:
-            ids, line_weights = _weighed(line)
+            if line.choice:
+                free.add(len(tokens))
+            ids, line_weights = _weighed(line, self.choice, self.done)
             tokens += ids
             weights += line_weights
         tokens.append(tokenizer.END_ID)
         weights.append(1.0)
-        self.nodes.append(Node(tokens, [w * scale for w in weights], parent, kind))
+        self.nodes.append(Node(tokens, [w * scale for w in weights], parent, kind, frozenset(free)))
 
 
 @lru_cache(maxsize=200_000)
-def _weighed(line: Line) -> tuple[tuple[int, ...], tuple[float, ...]]:
+def _weighed(
+    line: Line, choice: float, done: float
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
     ids = encode_line(line.text)
     weights = [WEIGHT["fixed"] if token in _FIXED else WEIGHT["looked_up"] for token in ids]
     if line.choice:
-        weights[0] = WEIGHT["choice"]
+        weights[0] = choice
+    if line.text == "done":
+        weights[0] = done
     if line.guess:
         weights[1] = WEIGHT["guess"]
     return ids, tuple(weights)
@@ -228,17 +239,22 @@ def name_of(line: Line) -> str:
 class Plan:
     """What a stage of training draws.
 
-    `pairs` is the share of two-quantity queries, `drills` and `steps` the shares of trees
-    that exercise reading and single steps alone, `made_up` the share of steps whose
-    formula is made up.
+    `pairs` is the share of two-quantity queries; `drills`, `steps` and `sleeps` the shares of
+    trees that exercise reading, single steps and sleep alone; `made_up` the share of steps whose
+    formula is made up, `pair_steps` the share of them that add two values. `choice` and `done` weigh what a sleep takes up next, and that it
+    is over.
     """
 
     sizes: tuple[int, ...]
     pairs: float = 0.0
     drills: float = 0.0
     steps: float = 0.0
+    sleeps: float = 0.0
     made_up: float = 0.35
+    pair_steps: float = 0.0
     families: tuple[str, ...] = ("sheets",)
+    choice: float = 1.0
+    done: float = 3.0
     length: int = 576
 
 
@@ -249,6 +265,8 @@ def draw(rng: Random, plan: Plan) -> Tree:
         return draw_drill(rng, plan)
     if chance < plan.drills + plan.steps:
         return draw_steps(rng, plan)
+    if chance < plan.drills + plan.steps + plan.sleeps:
+        return draw_sleeps(rng, plan)
     return draw_tree(rng, plan)
 
 
@@ -262,7 +280,7 @@ def draw_tree(rng: Random, plan: Plan) -> Tree:
     if plan.pairs == 0:
         everything = values
     writer = Writer.of(sample)
-    tree = Tree()
+    tree = Tree(choice=plan.choice, done=plan.done)
     root = tree.add(-1, [tokenizer.USER_ID, *tokenizer.encode(sample.text)])
 
     def some(count: int) -> list[ChainQuery]:
@@ -331,7 +349,7 @@ def draw_drill(rng: Random, plan: Plan) -> Tree:
     everything = chains.all_queries(family, quantities, ())
     values = [query for query in everything if query.kind == "value"]
     pairs = [query for query in everything if query.kind != "value"]
-    tree = Tree()
+    tree = Tree(choice=plan.choice, done=plan.done)
     root = tree.add(
         -1, [tokenizer.USER_ID, *note_tokens(map(writer.value, names), header="notes:")]
     )
@@ -341,6 +359,29 @@ def draw_drill(rng: Random, plan: Plan) -> Tree:
         marked = tree.add(asked, level_tokens(rng.randrange(tokenizer.LEVELS)))
         lines, _ = writer.answer(query, 0, set())
         tree.reply(marked, lines, "drill" if query.kind == "value" else "pair_drill")
+    return tree
+
+
+def draw_sleeps(rng: Random, plan: Plan) -> Tree:
+    """Draw a context and many sleeps on it, from nothing and from partial notes.
+
+    What to take up next is the rarest decision in other trees, and the hardest.
+    """
+    family = rng.choice(plan.families)
+    sample = chains.draw_one(rng, family=family, held_out=False, queries=0, sizes=plan.sizes)
+    writer = Writer.of(sample)
+    tree = Tree(choice=plan.choice, done=plan.done)
+    root = tree.add(-1, [tokenizer.USER_ID, *tokenizer.encode(sample.text)])
+    while tree.size < plan.length - 120:
+        reply, written = writer.sleep(rng, set())
+        part = written[: rng.randint(0, len(written))] if rng.random() < 0.8 else []
+        above = tree.add(root, note_tokens(part)) if part else root
+        if part:
+            reply, _ = writer.sleep(rng, {name_of(line) for line in part})
+        asked = tree.add(above, tokenizer.encode("\nsleep"))
+        tree.reply(asked, reply, "sleep_again" if part else "sleep")
+    while tree.size > plan.length:
+        tree.nodes.pop()
     return tree
 
 
@@ -358,13 +399,16 @@ def draw_steps(rng: Random, plan: Plan) -> Tree:
     _, written = writer.sleep(rng, set())
     part = rng.sample(written, rng.randint(0, len(written) // 2))
     known = writer.stated | {name_of(line) for line in part}
-    tree = Tree()
+    tree = Tree(choice=plan.choice, done=plan.done)
     root = tree.add(-1, [tokenizer.USER_ID, *tokenizer.encode(sample.text)])
     if part:
         root = tree.add(root, note_tokens(part))
     opening = tree.add(root, [*tokenizer.encode("\nsleep"), tokenizer.ASSISTANT_ID])
     derived = [quantity for quantity in sample.quantities if quantity.source is not None]
     while tree.size < plan.length - 20:
+        if plan.pair_steps and rng.random() < plan.pair_steps:
+            _add_pair_step(rng, tree, opening, family)
+            continue
         quantity = rng.choice(derived)
         assert quantity.source is not None
         chance = rng.random()
@@ -388,6 +432,21 @@ def draw_steps(rng: Random, plan: Plan) -> Tree:
                 following = encode_line(writer.formula(quantity.source).text)[0]
             tree.nodes.append(Node([following], [WEIGHT["looked_up"]], below, "known"))
     return tree
+
+
+def _add_pair_step(rng: Random, tree: Tree, opening: int, family: str) -> None:
+    """Append two made-up values, and their sum or difference."""
+    words = chains.FAMILIES[family]
+    values = [rng.randint(1, chains.FACE) for _ in range(2)]
+    tokens = [
+        token
+        for name, value in zip(rng.sample(words.names, 2), values, strict=True)
+        for token in encode_line(words.state(name, value))
+    ]
+    kind, sign = rng.choice((("plus", 1), ("minus", -1)))
+    end = encode_line(f"{kind}= {chains.on_face(values[0] + sign * values[1])}")
+    below = tree.add(opening, [*tokens, end[0]])
+    tree.nodes.append(Node([end[1]], [WEIGHT["looked_up"]], below, "pair_step"))
 
 
 def _corrupted(rng: Random, sample: Sample, written: Sequence[Line]) -> list[Line]:

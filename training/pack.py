@@ -15,7 +15,7 @@ from training.data import Tree
 class Batch:
     """Trees side by side. Row i of `sources` (flat) predicts `targets[i]` with `weights[i]`.
 
-    `replies` says where each reply's predictions lie: (kind, start, end).
+    Where `free` is set other targets would be as right. `replies` says where each reply's predictions lie: (kind, start, end).
     """
 
     tokens: np.ndarray
@@ -24,6 +24,7 @@ class Batch:
     sources: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
+    free: np.ndarray
     replies: list[tuple[str, int, int]]
 
 
@@ -37,6 +38,7 @@ def pack(trees: Sequence[Tree], *, multiple: int = 64) -> Batch:
     sources: list[int] = []
     targets: list[int] = []
     weights: list[float] = []
+    free: list[bool] = []
     replies: list[tuple[str, int, int]] = []
     for row, tree in enumerate(trees):
         ends: list[int] = []
@@ -57,6 +59,7 @@ def pack(trees: Sequence[Tree], *, multiple: int = 64) -> Batch:
                     sources.append(row * length + source)
                     targets.append(node.tokens[offset])
                     weights.append(weight)
+                    free.append(offset in node.free)
             if node.kind:
                 replies.append((node.kind, began, len(targets)))
             ends.append(end)
@@ -69,5 +72,6 @@ def pack(trees: Sequence[Tree], *, multiple: int = 64) -> Batch:
         sources=np.array(sources),
         targets=np.array(targets),
         weights=np.array(weights, dtype=np.float32),
+        free=np.array(free),
         replies=replies,
     )

@@ -12,6 +12,7 @@ import math
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 
@@ -20,16 +21,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training import data, pack, tokenizer
+from training import data, pack
 from training.model import Shape, TinyModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A stretch of training on one plan."""
+    """A stretch of training on one plan.
+
+    A stage that starts afresh goes on from the average of the weights, with a new
+    optimiser and a new warm-up. `pace` multiplies the learning rate.
+    """
 
     steps: int
     plan: data.Plan
+    afresh: bool = False
+    pace: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,28 +60,53 @@ class Recipe:
         """Give the learning rate of *step*."""
         cooling = int(self.steps * self.cool_down)
         down = min(1.0, (self.steps - step) / max(1, cooling))
-        return self.peak * min(1.0, (step + 1) / self.warm_up) * down
+        began = max(start for start, stage in self.starts() if start <= step and stage.afresh)
+        up = min(1.0, (step - began + 1) / self.warm_up)
+        return self.peak * self.stage(step).pace * up * down
+
+    def starts(self) -> list[tuple[int, Stage]]:
+        """List each stage with its first step."""
+        firsts = accumulate((stage.steps for stage in self.stages), initial=0)
+        return list(zip(firsts, self.stages, strict=False))
 
     def stage(self, step: int) -> Stage:
         """Find the stage that *step* belongs to."""
-        for stage in self.stages:
-            if step < stage.steps:
-                return stage
-            step -= stage.steps
-        return self.stages[-1]
+        return [stage for start, stage in self.starts() if start <= step][-1]
 
 
 SIZES = tuple(range(4, 13))
 BOTH = ("sheets", "sheets", "sheets", "clocks")
+LIGHT = {"choice": 0.5, "done": 0.3}
 RECIPE = Recipe(
     stages=(
-        Stage(steps=200, plan=data.Plan(sizes=SIZES, steps=1.0, made_up=0.65)),
-        Stage(steps=300, plan=data.Plan(sizes=SIZES, drills=0.2, steps=0.4)),
-        Stage(steps=500, plan=data.Plan(sizes=SIZES, drills=0.03, steps=0.15)),
-        Stage(steps=1000, plan=data.Plan(sizes=SIZES, pairs=0.25, drills=0.05, steps=0.1)),
+        Stage(
+            steps=200,
+            plan=data.Plan(sizes=SIZES, steps=1.0, made_up=0.65, **LIGHT),
+            afresh=True,
+        ),
+        Stage(steps=300, plan=data.Plan(sizes=SIZES, drills=0.2, steps=0.4, **LIGHT)),
+        Stage(steps=500, plan=data.Plan(sizes=SIZES, drills=0.03, steps=0.15, **LIGHT)),
+        Stage(
+            steps=500,
+            plan=data.Plan(sizes=SIZES, pairs=0.25, drills=0.05, steps=0.06),
+            afresh=True,
+        ),
+        Stage(
+            steps=500,
+            plan=data.Plan(sizes=SIZES, pairs=0.25, drills=0.1, steps=0.25, pair_steps=0.7),
+        ),
         Stage(
             steps=5500,
-            plan=data.Plan(sizes=SIZES, pairs=0.25, drills=0.04, steps=0.06, families=BOTH),
+            plan=data.Plan(
+                sizes=SIZES,
+                pairs=0.25,
+                drills=0.08,
+                steps=0.06,
+                sleeps=0.3,
+                pair_steps=0.4,
+                families=BOTH,
+            ),
+            pace=0.6,
         ),
     )
 )
@@ -101,7 +133,7 @@ def tally(batch: pack.Batch, logits: Tensor, into: dict[str, list[float]]) -> No
     """Record, by kind of reply, whether everything that can be known was predicted."""
     right = logits.argmax(-1).numpy() == batch.targets
     ignored = batch.weights < data.WEIGHT["fixed"] * 0.99
-    ignored |= np.isclose(batch.weights, data.WEIGHT["choice"]) & (batch.targets != tokenizer.END_ID)
+    ignored |= batch.free
     for kind, start, end in batch.replies:
         into[kind].append(float((right | ignored)[start:end].all()))
         if kind.startswith("sleep"):
@@ -160,12 +192,15 @@ def train(
     average.load_state_dict(net.state_dict())
     wide = [p for p in net.parameters() if p.ndim > 1]
     narrow = [p for p in net.parameters() if p.ndim == 1]
-    optimiser = torch.optim.AdamW(
-        [{"params": wide, "weight_decay": recipe.weight_decay}, {"params": narrow, "weight_decay": 0}],
-        lr=recipe.peak,
-        betas=(0.9, 0.98),
-        fused=True,
-    )
+
+    def new_optimiser() -> torch.optim.Optimizer:
+        groups = [
+            {"params": wide, "weight_decay": recipe.weight_decay},
+            {"params": narrow, "weight_decay": 0},
+        ]
+        return torch.optim.AdamW(groups, lr=recipe.peak, betas=(0.9, 0.98), fused=True)
+
+    optimiser = new_optimiser()
     forward = torch.compile(net) if compiled else net
     began, tokens, start = time.monotonic(), 0, 0
     if resume is not None:
@@ -175,9 +210,13 @@ def train(
         optimiser.load_state_dict(state["optimiser"])
         rng.setstate(state["random"])
         tokens, start = state["tokens"], state["step"]
+    afresh = {first for first, stage in recipe.starts() if stage.afresh}
     results: dict[str, list[float]] = defaultdict(list)
     losses: list[float] = []
     for step in range(start, min(recipe.steps, stop_after or recipe.steps)):
+        if step in afresh:
+            net.load_state_dict(average.state_dict())
+            optimiser = new_optimiser()
         batch = draw_batch(rng, recipe.stage(step).plan, recipe.trees)
         tokens += int((batch.positions > 0).sum()) + recipe.trees
         logits = predict(forward, net.head, batch)
