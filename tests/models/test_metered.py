@@ -11,7 +11,13 @@ import anyio
 import pytest
 
 from fakes.openai_server import Reply, serve
-from sleeptime.core.errors import EndpointUnreachableError, MalformedReplyError, RateLimitedError, UpstreamError
+from sleeptime.core.errors import (
+    ContextTooLongError,
+    EndpointUnreachableError,
+    MalformedReplyError,
+    RateLimitedError,
+    UpstreamError,
+)
 from sleeptime.core.ledger import Call, Phase
 from sleeptime.core.messages import Completion, Message
 from sleeptime.core.usage import PriceCard, Usage
@@ -105,13 +111,17 @@ async def test_an_unknown_price_is_unknown_not_zero() -> None:
         (EndpointUnreachableError("m", "refused"), 0.0),
         (EndpointUnreachableError("m", "no reply", was_sent=True), None),
         (MalformedReplyError("m", "cut"), None),
+        (ContextTooLongError(model="m", tokens=9, reserve=1, window=5, exact=True), 0.0),
     ],
 )
-async def test_a_failed_call_is_a_row_that_names_its_error(error: Exception, cost: float | None) -> None:
+@pytest.mark.parametrize("price", [CARD, None])
+async def test_a_failed_call_is_a_row_that_names_its_error(
+    error: Exception, cost: float | None, price: PriceCard | None
+) -> None:
     book = Book()
 
     with pytest.raises(type(error)):
-        await book.meter(ScriptedModel([error])).generate(PROMPT, Options(max_output_tokens=5))
+        await book.meter(ScriptedModel([error]), price=price).generate(PROMPT, Options(max_output_tokens=5))
 
     assert [(call.outcome, call.usage, call.cost_usd) for call in book.calls] == [(type(error).__name__, Usage(), cost)]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -74,19 +76,44 @@ def test_a_known_model_has_a_known_price() -> None:
 
     assert found is not None
     assert (found.input_usd_per_mtok, found.cached_input_usd_per_mtok, found.output_usd_per_mtok) == (0.25, 0.025, 2.0)
-    assert found.dated == TODAY
     assert found.name.startswith("genai-prices ")
 
 
-def test_a_tiered_price_says_which_tier_it_is() -> None:
-    low = price_card("anthropic:claude-sonnet-4-5", today=TODAY)
-    high = price_card("anthropic:claude-sonnet-4-5", today=TODAY, input_tokens=300_000)
+def test_a_long_prompt_makes_all_its_tokens_dearer() -> None:
+    found = price_card("anthropic:claude-sonnet-4-5", today=TODAY)
 
-    assert low is not None
-    assert high is not None
-    assert low.input_usd_per_mtok < high.input_usd_per_mtok
-    assert "(prompts up to 200000)" in low.name
-    assert "(prompts over 200000)" in high.name
+    assert found is not None
+    assert [start for start, _ in found.above] == [200_000]
+    assert found.at(200_000) is found
+    at_most = found.cost_usd(Usage(input_tokens=200_000, output_tokens=1_000))
+    beyond = found.cost_usd(Usage(input_tokens=200_001, output_tokens=1_000))
+    assert at_most == pytest.approx(0.2 * 3 + 0.001 * 15)
+    assert beyond == pytest.approx(0.200001 * 6 + 0.001 * 22.5)
+
+
+def test_a_call_pays_the_highest_tier_it_passes() -> None:
+    dear = replace(card("m", TODAY, 9), cached_input_usd_per_mtok=1)
+    tiered = replace(card("m", TODAY, 1), above=((10, card("m", TODAY, 3)), (100, dear)))
+
+    assert [tiered.at(tokens).input_usd_per_mtok for tokens in (0, 10, 11, 100, 101)] == [1, 1, 3, 3, 9]
+    assert tiered.cost_usd(Usage(input_tokens=200, cached_input_tokens=100)) == pytest.approx(1000e-6)
+
+
+@pytest.mark.parametrize("starts", [(10, 5), (5, 5)])
+def test_tiers_ascend(starts: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="ascend"):
+        replace(card("m", TODAY, 1), above=tuple((start, card("m", TODAY, 2)) for start in starts))
+
+
+def test_a_known_price_is_dated_by_its_data_not_by_today() -> None:
+    found = price_card("openai:gpt-5-mini", today=TODAY)
+    later = price_card("openai:gpt-5-mini", today=date(2036, 1, 1))
+
+    assert found is not None
+    assert later is not None
+    assert date(2025, 1, 1) < found.dated <= TODAY
+    assert later.dated < date(2036, 1, 1)
+    assert version("genai-prices") in found.name
 
 
 @pytest.mark.parametrize(

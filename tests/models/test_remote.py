@@ -63,6 +63,7 @@ async def failure(reply: Reply, *, streamed: bool, **options: Any) -> ModelError
         (Reply(status=429, retry_after_s=7), RateLimitedError, True),
         (Reply(status=500), UpstreamError, True),
         (Reply(status=503, retry_after_s=3), UpstreamError, True),
+        (Reply(status=504), EndpointUnreachableError, True),
         (Reply(text="one two three four", fault="truncated"), MalformedReplyError, False),
         (Reply(text="one two three four", fault="malformed"), MalformedReplyError, False),
         (Reply(text="one two three four", fault="no usage"), MalformedReplyError, False),

@@ -103,6 +103,28 @@ async def test_a_wait_beyond_the_cap_is_told_not_waited() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(("repeats_sent", "asked"), [(True, 3), (False, 2)])
+async def test_a_call_that_may_have_been_billed_is_repeated_once_or_never(repeats_sent: bool, asked: int) -> None:
+    silent = EndpointUnreachableError("m", "no reply", was_sent=True)
+    model = ScriptedModel([DOWN, silent, silent, "never"])
+
+    with pytest.raises(EndpointUnreachableError):
+        await Retrying(model, sleep=Clock().sleep, attempts=9, repeats_sent=repeats_sent).generate(
+            PROMPT, Options(max_output_tokens=5)
+        )
+
+    assert len(model.calls) == asked
+
+
+@pytest.mark.anyio
+async def test_a_call_that_never_went_out_is_repeated_under_a_cap_too() -> None:
+    unsent = EndpointUnreachableError("m", "refused")
+    model = Retrying(ScriptedModel([unsent, unsent, "fine"]), sleep=Clock().sleep, repeats_sent=False)
+
+    assert (await model.generate(PROMPT, Options(max_output_tokens=5))).text == "fine"
+
+
+@pytest.mark.anyio
 async def test_a_stream_that_began_is_not_started_over() -> None:
     heard: list[str] = []
 

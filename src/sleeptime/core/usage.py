@@ -49,7 +49,9 @@ class PriceCard:
     """What one model's tokens cost, in US dollars per million tokens, on a day.
 
     `cached_input_usd_per_mtok` falls back to the full input price when a card
-    gives none: an unknown discount is not assumed.
+    gives none: an unknown discount is not assumed. Where a long prompt makes all
+    tokens of its call dearer, `above` holds (n, the prices of a call with more than
+    n input tokens), in ascending order. So price each call by itself, not their sum.
     """
 
     name: str
@@ -57,22 +59,32 @@ class PriceCard:
     input_usd_per_mtok: float
     output_usd_per_mtok: float
     cached_input_usd_per_mtok: float | None = None
+    above: tuple[tuple[int, PriceCard], ...] = ()
 
     def __post_init__(self) -> None:
         prices = (self.input_usd_per_mtok, self.output_usd_per_mtok, self.cached_input_usd_per_mtok or 0.0)
         if not all(0 <= price < 1e6 for price in prices):
             raise ValueError(f"prices must be finite and not negative: {self}")
+        starts = [start for start, _ in self.above]
+        if starts != sorted(set(starts)) or any(card.above for _, card in self.above):
+            raise ValueError(f"tiers must ascend and have none of their own: {self}")
+
+    def at(self, input_tokens: int) -> PriceCard:
+        """The prices of a call with *input_tokens*."""
+        passed = [card for start, card in self.above if input_tokens > start]
+        return passed[-1] if passed else self
 
     def cost_usd(self, usage: Usage) -> float:
-        """Price *usage*, in US dollars."""
-        cached_price = self.cached_input_usd_per_mtok
+        """Price the *usage* of one call, in US dollars."""
+        card = self.at(usage.input_tokens)
+        cached_price = card.cached_input_usd_per_mtok
         if cached_price is None:
-            cached_price = self.input_usd_per_mtok
+            cached_price = card.input_usd_per_mtok
         fresh = usage.input_tokens - usage.cached_input_tokens
         return (
-            fresh * self.input_usd_per_mtok
+            fresh * card.input_usd_per_mtok
             + usage.cached_input_tokens * cached_price
-            + usage.output_tokens * self.output_usd_per_mtok
+            + usage.output_tokens * card.output_usd_per_mtok
         ) / 1e6
 
 

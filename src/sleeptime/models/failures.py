@@ -2,7 +2,7 @@
 
     401 403 → AuthenticationError        429 → RateLimitedError      5xx → UpstreamError
     404 → UnknownModelError              other 4xx → RequestRejectedError
-    no connection, no reply in time → EndpointUnreachableError
+    no connection, no reply in time, 408 504 → EndpointUnreachableError
     a reply that breaks off or is not what the protocol promises → MalformedReplyError
 
 An error's text never holds a key: what a provider says is shown only after the keys in
@@ -75,8 +75,8 @@ def refused_status(model: str, status: int, detail: str, *, retry_after_s: float
         return AuthenticationError(model, status)
     if status == 404:
         return UnknownModelError(model, f"the endpoint has no such model or path (HTTP 404: {detail})")
-    if status == 408:
-        return EndpointUnreachableError(model, "it gave up waiting (HTTP 408)", was_sent=True)
+    if status in (408, 504):
+        return EndpointUnreachableError(model, f"it gave up waiting (HTTP {status})", was_sent=True)
     if status == 429:
         return RateLimitedError(model, retry_after_s=retry_after_s)
     if status >= 500:

@@ -2,8 +2,8 @@
 
 One call, one row: also for a call that failed (`outcome` names the error) or was
 cancelled. A row is written even while a cancellation is under way, because its
-tokens were spent. A call the provider refused cost nothing; what a call that broke
-off in the middle cost is not known, and None says so.
+tokens were spent. A call that was refused or never went out cost 0, whatever the
+price; what a call that broke off in the middle cost is not known, and None says so.
 
 This file does not know where rows are kept.
 """
@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import anyio
 
-from sleeptime.core.errors import EndpointUnreachableError, MalformedReplyError, ModelError
+from sleeptime.core.errors import EndpointUnreachableError, InputError, MalformedReplyError, ModelError
 from sleeptime.core.ledger import Call, Phase
 from sleeptime.core.messages import Completion, LogProb, Message, TokenCount, Tool
 from sleeptime.core.usage import PriceCard, Usage
@@ -85,16 +85,13 @@ class Metered:
         try:
             made = await call()
         except BaseException as error:
-            cost = self._cost_usd(Usage()) if _was_refused(error) else None
+            cost = 0.0 if _was_refused(error) else None
             await self._write(at, began_s, outcome=type(error).__name__, usage=Usage(), cost_usd=cost)
             raise
         request_id = made.request_id if isinstance(made, Completion) else None
-        cost = self._cost_usd(made.usage)
+        cost = None if self._price is None else self._price.cost_usd(made.usage)
         await self._write(at, began_s, outcome="ok", usage=made.usage, cost_usd=cost, request_id=request_id)
         return made
-
-    def _cost_usd(self, usage: Usage) -> float | None:
-        return None if self._price is None else self._price.cost_usd(usage)
 
     async def _write(
         self,
@@ -131,4 +128,4 @@ def _was_refused(error: BaseException) -> bool:
     """Whether nothing was generated, so that nothing is billed."""
     if isinstance(error, EndpointUnreachableError):
         return not error.was_sent
-    return isinstance(error, ModelError) and not isinstance(error, MalformedReplyError)
+    return isinstance(error, (ModelError, InputError)) and not isinstance(error, MalformedReplyError)

@@ -7,10 +7,13 @@
     cached_input_usd_per_mtok = 0.125   # optional
     output_usd_per_mtok = 10.0
 
-Some providers charge more for long prompts. A card is flat, so it holds the tier of
-`input_tokens` (the lowest when that is not given), and its name says which. Writing
-to a provider's cache is not priced: no request of ours asks for it. A local model
-costs what the user's card says, else it is unknown, never 0.
+Some providers charge more for long prompts: their cards have tiers. Writing to a
+provider's cache is not priced: no request of ours asks for it. A local model costs
+what the user's card says, else it is unknown, never 0.
+
+A card from `genai-prices` names the release its prices come from. That release does
+not say when it was made; the card is dated by the newest day on which one of its
+prices begins, today at the latest: the data are as new as that, or newer.
 
 This file does not know usage or the ledger.
 """
@@ -28,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from genai_prices.data_snapshot import get_snapshot
-from genai_prices.types import ModelInfo, TieredPrices
+from genai_prices.types import ModelInfo, StartDateConstraint, TieredPrices
 
 from sleeptime.core.errors import PriceCardError
 from sleeptime.core.usage import PriceCard
@@ -51,7 +54,6 @@ def price_card(
     *,
     cards: Sequence[PriceCard] = (),
     today: date,
-    input_tokens: int = 0,
 ) -> PriceCard | None:
     """Find the card of *model_name*, or of the model the provider reported; None where no price is known.
 
@@ -66,7 +68,7 @@ def price_card(
     provider, colon, model = model_name.partition(":")
     if not colon or provider == "gguf" or model.startswith("//"):
         return None
-    return _known_card(_GENAI_PROVIDERS.get(provider, provider), [reported_model, model], today, input_tokens)
+    return _known_card(_GENAI_PROVIDERS.get(provider, provider), [reported_model, model], today)
 
 
 def load_cards(path: Path) -> tuple[PriceCard, ...]:
@@ -125,38 +127,51 @@ def _price(fields: Mapping[str, Any], key: str, where: str) -> float:
     return float(value)
 
 
-def _known_card(provider_id: str, models: Sequence[str | None], today: date, input_tokens: int) -> PriceCard | None:
+def _known_card(provider_id: str, models: Sequence[str | None], today: date) -> PriceCard | None:
     for model in filter(None, models):
         try:
             provider, info = get_snapshot().find_provider_model(model, None, provider_id, None)
         except LookupError:
             continue
-        return _flat(f"{provider.id}:{info.id}", info, today, input_tokens)
+        return _tiered(f"genai-prices {version('genai-prices')} {provider.id}:{info.id}", info, today)
     return None
 
 
-def _flat(name: str, info: ModelInfo, today: date, input_tokens: int) -> PriceCard | None:
+def _tiered(name: str, info: ModelInfo, today: date) -> PriceCard | None:
+    """The card of a model whose prices may each have tiers; it has all their thresholds."""
     if not info.prices:
         return None
-    prices = info.get_prices(datetime.combine(today, time(), UTC)).__dict__
-    tiers: set[str] = set()
-
-    def rate(key: str) -> float | None:
-        price: Decimal | TieredPrices | None = prices.get(key)
-        if not isinstance(price, TieredPrices):
-            return None if price is None else float(price)
-        above = [tier for tier in price.tiers if input_tokens > tier.start]
-        beyond = [tier for tier in price.tiers if input_tokens <= tier.start]
-        tiers.add(f"prompts over {above[-1].start}" if above else f"prompts up to {beyond[0].start}")
-        return float(above[-1].price if above else price.base)
-
-    input_usd, output_usd, cached_usd = rate("input_mtok"), rate("output_mtok"), rate("cache_read_mtok")
-    if input_usd is None or output_usd is None:
+    prices: dict[str, Decimal | TieredPrices | None] = info.get_prices(datetime.combine(today, time(), UTC)).__dict__
+    if prices.get("input_mtok") is None or prices.get("output_mtok") is None:
         return None
-    return PriceCard(
-        name=" ".join([f"genai-prices {version('genai-prices')}", name, *(f"({tier})" for tier in sorted(tiers))]),
-        dated=today,
-        input_usd_per_mtok=input_usd,
-        output_usd_per_mtok=output_usd,
-        cached_input_usd_per_mtok=cached_usd,
-    )
+    dated = _dated(today)
+
+    def card(start: int | None, above: tuple[tuple[int, PriceCard], ...] = ()) -> PriceCard:
+        return PriceCard(
+            name=name,
+            dated=dated,
+            input_usd_per_mtok=_rate(prices["input_mtok"], start) or 0.0,
+            output_usd_per_mtok=_rate(prices["output_mtok"], start) or 0.0,
+            cached_input_usd_per_mtok=_rate(prices.get("cache_read_mtok"), start),
+            above=above,
+        )
+
+    ours = [prices.get(key) for key in ("input_mtok", "output_mtok", "cache_read_mtok")]
+    starts = {tier.start for price in ours if isinstance(price, TieredPrices) for tier in price.tiers}
+    return card(None, tuple((start, card(start)) for start in sorted(starts)))
+
+
+def _rate(price: Decimal | TieredPrices | None, start: int | None) -> float | None:
+    """The price of a call whose prompt is longer than *start* tokens, or than no threshold."""
+    if not isinstance(price, TieredPrices):
+        return None if price is None else float(price)
+    passed = [tier.price for tier in price.tiers if start is not None and tier.start <= start]
+    return float(passed[-1] if passed else price.base)
+
+
+def _dated(today: date) -> date:
+    """The newest day, up to *today*, on which a price in the data begins."""
+    models = [model for provider in get_snapshot().providers for model in provider.models]
+    conditions = [price.constraint for model in models if isinstance(model.prices, list) for price in model.prices]
+    begins = [each.start_date for each in conditions if isinstance(each, StartDateConstraint)]
+    return max(day for day in begins if day <= today)

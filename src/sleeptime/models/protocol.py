@@ -18,9 +18,10 @@ class Abilities:
     """What a model can do.
 
     prompt_set      which prompt files speak its language
-    tools           it can be given tools to call
+    tools           it can be given tools, one of which it must call
     completes       `complete` goes on from a given beginning of the reply
     log_probs       `log_prob` works
+    sampling        it can be given a temperature; without it, replies vary as the provider likes
     context_window  tokens of prompt and reply together, or None where unknown
     """
 
@@ -28,6 +29,7 @@ class Abilities:
     tools: bool = True
     completes: bool = False
     log_probs: bool = False
+    sampling: bool = True
     context_window: int | None = None
 
 
@@ -35,10 +37,13 @@ class Abilities:
 class Options:
     """How to make one reply.
 
-    `tools` non-empty means that one of them must be called. `on_text` asks for
+    `tools` non-empty means that one of them must be called; a provider that refuses
+    this of a model that thinks leaves it the choice. `on_text` asks for
     streaming: it is given each piece of the reply's text as it arrives.
     `effort` and `thinking_tokens` are the provider's own dials; an adapter that
-    cannot turn them raises NotSupportedError rather than drop them.
+    cannot turn them raises NotSupportedError rather than drop them. `temperature`
+    is left out where `abilities.sampling` is False or a dial rules it out, and `seed`
+    where the provider takes none: neither was ever a promise.
     """
 
     max_output_tokens: int

@@ -4,7 +4,8 @@
 
 and at least as long as the provider asks. A wait longer than the cap is not waited
 for: the error, which names it, is raised at once. A reply that has begun to stream
-is never started over: the reader would see its beginning twice.
+is never started over: the reader would see its beginning twice. A call that went out
+but got no reply may have been billed, so it is repeated once at most.
 
 This file does not know providers, prices or the ledger.
 """
@@ -18,7 +19,7 @@ from typing import TypeVar
 
 import anyio
 
-from sleeptime.core.errors import ModelError
+from sleeptime.core.errors import EndpointUnreachableError, ModelError
 from sleeptime.core.messages import Completion, LogProb, Message, TokenCount, Tool
 from sleeptime.models.protocol import Abilities, Model, Options
 
@@ -26,7 +27,11 @@ T = TypeVar("T")
 
 
 class Retrying:
-    """A model that is asked up to *attempts* times while its errors say `retryable`."""
+    """A model that is asked up to *attempts* times while its errors say `retryable`.
+
+    With *repeats_sent* False, as a cap on tokens or money asks, a call that may have
+    been billed is not repeated at all.
+    """
 
     def __init__(
         self,
@@ -35,11 +40,13 @@ class Retrying:
         attempts: int = 4,
         base_s: float = 0.5,
         cap_s: float = 30.0,
+        repeats_sent: bool = True,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._model = model
         self._attempts, self._base_s, self._cap_s = attempts, base_s, cap_s
+        self._most_sent = 1 if repeats_sent else 0
         self._sleep, self._jitter = sleep, jitter
 
     @property
@@ -74,13 +81,14 @@ class Retrying:
         await self._model.aclose()
 
     async def _retried(self, call: Callable[[], Awaitable[T]], heard: _Heard) -> T:
-        attempt = 1
+        attempt, sent = 1, 0
         while True:
             try:
                 return await call()
             except ModelError as error:
+                sent += isinstance(error, EndpointUnreachableError) and error.was_sent
                 wait_s = self._wait_s(attempt, error)
-                if wait_s is None or heard.anything:
+                if wait_s is None or sent > self._most_sent or heard.anything:
                     raise
             await self._sleep(wait_s)
             attempt += 1
