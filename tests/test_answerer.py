@@ -112,6 +112,7 @@ async def test_levels_turn_the_models_own_dials() -> None:
     low, think, two = (call.options for call in model.calls)
     assert (low.effort, low.thinking_tokens, low.temperature) == ("low", None, None)
     assert (think.effort, think.thinking_tokens) == (None, 2048)
+    assert think.max_output_tokens > two.max_output_tokens + 2000
     assert two.temperature == 0.0
 
 
@@ -139,6 +140,20 @@ async def test_extending_makes_thinking_that_ended_too_soon_go_on() -> None:
     assert model.calls[1].prefix == "<think>\na b\nWait,"
     assert model.calls[2].options.max_output_tokens == 2
     assert answer.usage.reasoning_tokens == 6
+
+
+async def test_forcing_leaves_room_for_the_answer_within_the_caps() -> None:
+    model = ScriptedModel(lambda _m, _o: "word " * 500, abilities=Abilities(completes=True, context_window=400))
+    query = Query(question="?", sees="context", level=Level.parse("force:256"))
+
+    capped = await answerer(model).answer(query, BOXES, None, budget=Budget(max_output_tokens=100))
+
+    assert capped.usage.output_tokens == 100
+    assert model.calls[0].options.max_output_tokens == 50
+    shown = sum(len(message.content.split()) for message in model.calls[0].messages)
+    await answerer(model).answer(query, BOXES, None)
+    *_, thinking, forced = model.calls
+    assert thinking.options.max_output_tokens + forced.options.max_output_tokens + shown <= 400
 
 
 async def test_extending_a_silent_model_ends() -> None:

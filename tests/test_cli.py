@@ -254,8 +254,9 @@ def test_a_sleep_stopped_in_the_middle_goes_on_without_paying_again(
         learned = shell.json("show", "boxes")
         assert isinstance(learned, dict)
         assert 2 <= before <= 5
-        assert len(paid) <= 6
-        assert len(learned["learned"]["notes"]) >= 5
+        in_flight = len(fake.calls) - len(learned["learned"]["notes"])
+        assert in_flight <= 1
+        assert len(paid) - len(learned["learned"]["notes"]) <= 1
         assert learned["learned"]["stop_reasons"] == ["finished"]
 
 

@@ -120,18 +120,40 @@ async def test_notes_are_revised_by_id_over_rounds() -> None:
 
 
 async def test_an_unreadable_reply_is_asked_again_once_with_the_reason() -> None:
-    model = ScriptedModel(["no tool here", called("revise_notes", {"done": True})])
+    model = ScriptedModel([called("no_such_tool", {}), called("revise_notes", {"done": True})])
 
     learned = await sleeper(model).sleep(BOXES, Plan())
 
     assert learned.failed_rounds == 0
     assert learned.rounds == 1
-    assert "could not be read: no tool was called" in model.calls[1].messages[-1].content
+    assert "could not be read: there is no tool" in model.calls[1].messages[-1].content
+
+
+async def test_a_model_that_calls_no_tool_is_asked_again_in_plain_text() -> None:
+    model = ScriptedModel(["I would say that Ben has 5.", "<notes>\nBen has 5.\n</notes>", "<notes>\ndone\n</notes>"])
+
+    learned = await sleeper(model).sleep(BOXES, Plan())
+
+    assert texts(learned) == ["Ben has 5."]
+    assert [bool(call.options.tools) for call in model.calls] == [True, False, False]
+    assert learned.failed_rounds == 0
+
+
+async def test_notes_that_outgrow_the_window_end_the_sleep_and_stay() -> None:
+    def script(_messages: Sequence[Message], _options: Options) -> str:
+        return f"<notes>\nfact {len(model.calls)} " + "word " * 60 + "\n</notes>"
+
+    model = ScriptedModel(script, abilities=Abilities(tools=False, context_window=500))
+    learned = await sleeper(model).sleep(BOXES, Plan())
+
+    assert learned.stop_reason == "window"
+    assert 2 <= len(learned.notes) <= len(model.calls) < 10
 
 
 async def test_a_round_that_fails_twice_is_recorded_and_what_was_learned_stays() -> None:
     good = called("revise_notes", {"add": [{"kind": "inference", "text": "Ben has 5."}], "done": False})
-    model = ScriptedModel([good, "bad", "bad", called("revise_notes", {"done": True})])
+    bad = called("no_such_tool", {})
+    model = ScriptedModel([good, bad, bad, called("revise_notes", {"done": True})])
 
     learned = await sleeper(model).sleep(BOXES, Plan())
 
@@ -151,7 +173,7 @@ async def test_a_model_that_is_never_readable_ends_soon() -> None:
 
 
 async def test_sleep_never_spends_more_than_its_budget() -> None:
-    model = ScriptedModel(["one two three\nx", "four five six\nx", "seven eight nine\nx"], abilities=PLAIN)
+    model = ScriptedModel(["<notes> one two three\nx", "<notes> four\nx", "<notes> five\nx"], abilities=PLAIN)
 
     learned = await sleeper(model).sleep(BOXES, Plan(budget=Budget(max_output_tokens=7)))
 
@@ -161,7 +183,7 @@ async def test_sleep_never_spends_more_than_its_budget() -> None:
 
 
 async def test_sleep_never_costs_more_than_its_cap() -> None:
-    model = ScriptedModel(lambda _m, _o: f"note {len(model.calls)} " + "word " * 50 + "\nx", abilities=PLAIN)
+    model = ScriptedModel(lambda _m, _o: f"<notes>note {len(model.calls)} " + "word " * 50 + "\nx", abilities=PLAIN)
 
     learned = await sleeper(model, CARD).sleep(BOXES, Plan(budget=Budget(max_cost_usd=1.0)))
 
@@ -185,7 +207,7 @@ async def test_a_model_that_turns_out_to_have_no_tools_is_asked_in_plain_text() 
                 raise NotSupportedError(self.name, "tool calls")
             return await super().generate(messages, options)
 
-    learned = await sleeper(Forgetful(["Ben has 5.\ndone"])).sleep(BOXES, Plan())
+    learned = await sleeper(Forgetful(["<notes>Ben has 5.\ndone</notes>"])).sleep(BOXES, Plan())
 
     assert texts(learned) == ["Ben has 5."]
 
@@ -208,7 +230,7 @@ async def test_sleep_goes_on_from_a_draft_without_repeating_a_round() -> None:
 
     failing = ScriptedModel([rethink("Ben has 5."), UpstreamError("scripted", 500)])
     with pytest.raises(UpstreamError):
-        await sleeper(failing).sleep(BOXES, Plan(strategy="rethink"), on_round=keep)
+        await sleeper(failing).sleep(BOXES, Plan(strategy="rethink"), on_draft=keep)
 
     model = ScriptedModel([FINISH])
     learned = await sleeper(model).sleep(BOXES, Plan(strategy="rethink"), drafts=kept)

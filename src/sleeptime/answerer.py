@@ -23,7 +23,7 @@ from sleeptime.core.messages import Completion, LogProb, Message
 from sleeptime.core.notes import LearnedContext
 from sleeptime.core.prompt import Prompt
 from sleeptime.core.query import Answer, Query
-from sleeptime.core.usage import PriceCard, Usage
+from sleeptime.core.usage import PriceCard, Usage, sum_costs
 from sleeptime.models.protocol import Model, Options
 from sleeptime.models.window import room_for_reply
 
@@ -49,7 +49,7 @@ class Answerer:
         budget: Budget = Budget(),
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
-        """Answer *query*, thinking as hard as its level says, within *budget*.
+        """Answer *query*, thinking as hard as its level says, within *budget*'s tokens and money.
 
         *on_text* is given the answer's text piece by piece as it arrives.
         Raises InputError where `query.sees` needs a learned context and there is none,
@@ -59,22 +59,24 @@ class Answerer:
         messages = self.messages(query, context, learned)
         started_s = self.clock_s()
         if query.level.kind in ("force", "extend"):
-            completion = await self._forced(prompt, query, messages, budget, on_text)
+            completion, cost_usd = await self._forced(prompt, query, messages, budget, on_text)
         else:
+            thinking = query.level.amount if query.level.kind == "thinking" else 0
             options = Options(
-                max_output_tokens=await self._allowed(messages, budget, Usage(), DEFAULT_ANSWER_TOKENS),
-                temperature=0.0 if query.level.kind == "verbosity" else None,
+                max_output_tokens=await self._allowed(messages, budget, Usage(), DEFAULT_ANSWER_TOKENS + thinking),
+                temperature=0.0 if query.level.kind == "verbosity" and self.model.abilities.sampling else None,
                 effort=query.level.effort,
-                thinking_tokens=query.level.amount if query.level.kind == "thinking" else None,
+                thinking_tokens=thinking or None,
                 on_text=on_text,
             )
             completion = await self.model.generate(messages, options)
+            cost_usd = self._cost_usd(completion.usage)
         return Answer(
             text=completion.text.strip(),
             query=query,
             model=self.model.name,
             usage=completion.usage,
-            cost_usd=self.price.cost_usd(completion.usage) if self.price else None,
+            cost_usd=cost_usd,
             latency_s=self.clock_s() - started_s,
             finish_reason=completion.finish_reason,
             version=learned.version if learned and query.sees != "context" else None,
@@ -118,7 +120,7 @@ class Answerer:
         messages: tuple[Message, ...],
         budget: Budget,
         on_text: Callable[[str], None] | None,
-    ) -> Completion:
+    ) -> tuple[Completion, float | None]:
         """Budget forcing (s1, arXiv 2501.19393): cut thinking off at the level's tokens, or make it go on to them."""
         if not self.model.abilities.completes:
             raise NotSupportedError(
@@ -127,40 +129,52 @@ class Answerer:
         if prompt.think is None:
             raise BudgetError(f"The prompts of {self.model.name} know no forced thinking. Use a budget of 0 to 4.")
         opening, closing, first_words = prompt.think
-        spent = Usage()
+        whole = await self._allowed(messages, budget, Usage(), query.level.amount + FORCED_ANSWER_TOKENS, calls=2)
+        most = min(query.level.amount, whole - min(FORCED_ANSWER_TOKENS, whole // 2))
+        spent, costs = Usage(), list[float | None]()
         thinking = ""
         extensions = 0
-        while True:
-            left = query.level.amount - spent.output_tokens
-            allowed = await self._allowed(messages, budget, spent, left)
-            options = Options(max_output_tokens=allowed, temperature=0.0, stop=(closing.strip(),))
+        while most > spent.output_tokens:
+            options = Options(max_output_tokens=most - spent.output_tokens, temperature=0.0, stop=(closing.strip(),))
             part = await self.model.complete(messages, options, prefix=opening + thinking)
             spent += part.usage
+            costs.append(self._cost_usd(part.usage))
             thinking += part.text
             if query.level.kind == "force" or part.finish_reason == "length" or extensions == MOST_EXTENSIONS:
                 break
-            if spent.output_tokens >= query.level.amount:
-                break
             thinking = thinking.rstrip() + prompt.wait
             extensions += 1
-        allowed = await self._allowed(messages, budget, spent, FORCED_ANSWER_TOKENS)
-        last = await self.model.complete(
-            messages,
-            Options(max_output_tokens=allowed, temperature=0.0, on_text=on_text),
-            prefix=opening + thinking.rstrip() + closing + first_words,
-        )
-        return replace(last, text=first_words + last.text, thinking=thinking, usage=_as_thinking(spent) + last.usage)
+        prefix = opening + thinking.rstrip() + closing + first_words
+        shown = (*messages, Message("assistant", prefix))
+        allowed = await self._allowed(shown, budget, spent, FORCED_ANSWER_TOKENS, spent_usd=sum_costs(costs))
+        options = Options(max_output_tokens=allowed, temperature=0.0, on_text=on_text)
+        last = await self.model.complete(messages, options, prefix=prefix)
+        costs.append(self._cost_usd(last.usage))
+        usage = _as_thinking(spent) + last.usage
+        return replace(last, text=first_words + last.text, thinking=thinking, usage=usage), sum_costs(costs)
 
-    async def _allowed(self, messages: tuple[Message, ...], budget: Budget, spent: Usage, wanted: int) -> int:
+    def _cost_usd(self, usage: Usage) -> float | None:
+        return self.price.cost_usd(usage) if self.price else None
+
+    async def _allowed(
+        self,
+        messages: tuple[Message, ...],
+        budget: Budget,
+        spent: Usage,
+        wanted: int,
+        *,
+        calls: int = 1,
+        spent_usd: float | None = 0.0,
+    ) -> int:
+        """How many of the *wanted* tokens the window and the caps leave, if the prompt is paid for *calls* times."""
         room = await room_for_reply(self.model, messages, wanted=wanted)
         input_tokens = 0
         if budget.max_cost_usd is not None:
-            input_tokens = (await self.model.count_tokens(messages)).tokens
-        spent_usd = self.price.cost_usd(spent) if self.price else None
+            input_tokens = calls * (await self.model.count_tokens(messages)).tokens
         allowed = policy.call_output_tokens(
             budget, spent, spent_usd, input_tokens=input_tokens, price=self.price, default=room
         )
-        if allowed == 0:
+        if allowed < calls:
             raise BudgetError(
                 f"The budget leaves no token for an answer by {self.model.name}. Raise --max-tokens or --max-cost."
             )

@@ -13,7 +13,9 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,14 +25,20 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from sleeptime.core.budget import Budget, Level
-from sleeptime.core.errors import InputError, SleeptimeError
+from sleeptime.core.errors import (
+    InputError,
+    NothingReadableError,
+    SleeptimeError,
+    VersionNotFoundError,
+)
+from sleeptime.core.ledger import DEFAULT_TEST_TOKEN_PRICE
 from sleeptime.core.plan import MAX_CHARACTERS, STRATEGIES, Plan
 from sleeptime.core.query import SEES
 
 if TYPE_CHECKING:  # the engine brings the database and model libraries, which --help does not need
     from sleeptime.core.ledger import Account, BreakEven
     from sleeptime.core.notes import Draft, LearnedContext
-    from sleeptime.engine import Engine
+    from sleeptime.engine import Engine, Forecast
 
 app = typer.Typer(
     name="sleeptime",
@@ -40,13 +48,15 @@ app = typer.Typer(
     "  sleeptime sleep report --model openai:gpt-5-mini\n\n"
     '  sleeptime ask report "Which region grew most?" --model openai:gpt-5-mini\n\n'
     "  sleeptime ledger\n\n"
-    "Data lives in $SLEEPTIME_HOME, or the database that $SLEEPTIME_DATABASE names. $SLEEPTIME_MODEL is the model.",
+    "Data lives in $SLEEPTIME_HOME, or the database that $SLEEPTIME_DATABASE names. $SLEEPTIME_MODEL is the model; "
+    "$SLEEPTIME_SLEEP_MODEL, if set, the one that sleeps.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
+MOST_VERSIONS = 2**31 - 1  # what a database can count to
 LOGGED_STEPS = 20  # shorter work is not worth lines in a log
 WIDE = 200  # a table that goes to a file or a pipe is not squeezed into 80 columns
 stdout = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
@@ -58,6 +68,15 @@ ModelName = Annotated[
     str | None,
     typer.Option(
         "--model", "-m", help="provider:model, URL#model, gguf:/path/file.gguf, or tiny.", envvar="SLEEPTIME_MODEL"
+    ),
+]
+SleepModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="provider:model, URL#model, gguf:/path/file.gguf, or tiny.",
+        envvar=["SLEEPTIME_SLEEP_MODEL", "SLEEPTIME_MODEL"],
     ),
 ]
 Database = Annotated[
@@ -114,11 +133,7 @@ def add(
             _print_json({"id": context.id, "name": context.name, "characters": len(context.text)})
             return
         typer.echo(context.id)
-        stderr.print(
-            f"Added {escape(context.name)!r}: {len(context.text):,} characters. Next: sleeptime sleep {context.name}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        _note(f"Added {context.name!r}: {len(context.text):,} characters. Next: sleeptime sleep {quote(context.name)}")
 
     _run(work, database=database)
 
@@ -126,9 +141,9 @@ def add(
 @app.command()
 def sleep(
     name: Annotated[str | None, typer.Argument(help="Name or id of a context.", show_default=False)] = None,
-    model: ModelName = None,
+    model: SleepModelName = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Sleep on every context that nothing was learned about.")
+        bool, typer.Option("--all", help="Every context without a finished version; caps hold for all together.")
     ] = False,
     strategy: Annotated[
         str, typer.Option(help=f"How to write: {' or '.join(STRATEGIES)} (the paper's loop).")
@@ -140,7 +155,7 @@ def sleep(
         float | None, typer.Option(help="Sampling temperature; else 0, or 0.8 for several samples.", show_default=False)
     ] = None,
     max_characters: Annotated[int, typer.Option(help="Cap on the text of what is learned.", min=1)] = MAX_CHARACTERS,
-    max_tokens: Annotated[int | None, typer.Option(help="Cap on all output tokens.", show_default=False)] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Cap on all output tokens.", min=1, show_default=False)] = None,
     max_cost: Annotated[float | None, typer.Option(help="Cap on money, in US dollars.", show_default=False)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the most it may cost, and spend nothing.")] = False,
     database: Database = None,
@@ -171,20 +186,60 @@ def sleep(
     )
 
     async def work(engine: Engine) -> None:
-        names = [name] if name else [s.name for s in await engine.contexts() if not s.versions]
+        if name is not None:
+            done = await (_forecast if dry_run else _sleep_on)(engine, name, plan, as_json)
+            if as_json:
+                _print_json(done)
+            return
+        names = await _unfinished(engine)
         if not names:
-            stderr.print("Every context has been slept on.")
-        results = [await (_forecast if dry_run else _sleep_on)(engine, each, plan, as_json) for each in names]
+            _note("Every context has been slept on.")
+        results = await _sleep_on_all(engine, names, plan, as_json, dry_run=dry_run)
         if as_json:
-            _print_json(results[0] if name else results)
+            _print_json(results)
+        if any(isinstance(result, dict) for result in results):
+            raise typer.Exit(1)
 
     kept = "Interrupted. Finished rounds are kept and published; the same command goes on from there."
-    _run(work, database=database, model=model, if_interrupted=kept)
+    _run(work, database=database, sleep_model=model, if_interrupted=kept)
 
 
-async def _forecast(engine: Engine, name: str, plan: Plan, quiet: bool) -> Any:
+async def _unfinished(engine: Engine) -> list[str]:
+    """Contexts without a version, or whose newest one was interrupted."""
+    names: list[str] = []
+    for summary in await engine.contexts():
+        learned = await engine.store.learned(summary.id) if summary.versions else None
+        if learned is None or learned.stop_reason == "interrupted":
+            names.append(summary.name)
+    return names
+
+
+async def _sleep_on_all(
+    engine: Engine, names: list[str], plan: Plan, quiet: bool, *, dry_run: bool
+) -> list[Forecast | LearnedContext | dict[str, str]]:
+    """Sleep on one after another under the caps of all; a failed one is told and the rest go on."""
+    results: list[Forecast | LearnedContext | dict[str, str]] = []
+    for name in names:
+        try:
+            if dry_run:
+                results.append(await _forecast(engine, name, plan, quiet))
+                continue
+            learned = await _sleep_on(engine, name, plan, quiet)
+            results.append(learned)
+        except SleeptimeError as error:
+            results.append({"context": name, "error": str(error)})
+            stderr.print(f"[red]error:[/red] {escape(name)}: {escape(str(error))}", soft_wrap=True, highlight=False)
+            continue
+        left = plan.budget.less(learned.usage, learned.cost_usd)
+        if left is None:
+            _note(f"The caps are reached; {len(names) - len(results)} contexts are left for another time.")
+            break
+        plan = replace(plan, budget=left)
+    return results
+
+
+async def _forecast(engine: Engine, name: str, plan: Plan, quiet: bool) -> Forecast:
     forecast = await engine.forecast(name, plan)
-    account = next((a for a in (await engine.ledger()).accounts if a.name == name), None)
     if not quiet:
         about = "" if forecast.is_exact else "about "
         typer.echo(
@@ -193,30 +248,32 @@ async def _forecast(engine: Engine, name: str, plan: Plan, quiet: bool) -> Any:
             f"at most {forecast.most_input_tokens:,} input and {forecast.most_output_tokens:,} output tokens, "
             f"{_price(forecast.cost_usd)}."
         )
-        typer.echo(_worth(account))
+        typer.echo(_worth(forecast.tokens_without_sleep))
     return forecast
 
 
-def _worth(account: Account | None) -> str:
-    if account is None or account.tokens.without_sleep is None:
+def _worth(tokens_without_sleep: float | None) -> str:
+    if tokens_without_sleep is None:
         return (
-            "What it would save is not known: no answer without sleep has been measured. Ask once with --sees context."
+            "What it would save is not known: ask once with --sees context, so that there is something to compare with."
         )
     return (
-        f"One answer without sleep takes {account.tokens.without_sleep:.0f} output tokens here: "
+        f"One answer without sleep takes {tokens_without_sleep:.0f} output tokens here: "
         "sleep pays if it saves more than it costs over the queries to come."
     )
 
 
-async def _sleep_on(engine: Engine, name: str, plan: Plan, quiet: bool) -> Any:
-    with _rounds_bar(name, plan) as on_round:
-        learned = await engine.sleep(name, plan, on_round=on_round)
+async def _sleep_on(engine: Engine, name: str, plan: Plan, quiet: bool) -> LearnedContext:
+    with _rounds_bar(name, plan) as on_draft:
+        learned = await engine.sleep(name, plan, on_draft=on_draft)
     if not quiet:
         if learned.version:
             typer.echo(_learned_line(learned))
-        else:
-            stderr.print(f"Nothing was learned about {escape(name)} ({learned.stop_reason}).", highlight=False)
         _bill(learned.usage.input_tokens, learned.usage.output_tokens, learned.cost_usd, "sleep-time")
+    if not learned.version and learned.stop_reason == "unreadable":
+        raise NothingReadableError(name, learned.model)
+    if not learned.version:
+        _note(f"Nothing was learned about {name} ({learned.stop_reason}).")
     return learned
 
 
@@ -239,8 +296,10 @@ def ask(
     sees: Annotated[
         str | None, typer.Option(help=f"{', '.join(SEES)}; by default notes if there are any.", show_default=False)
     ] = None,
-    version: Annotated[int | None, typer.Option(help="Version of what was learned.", show_default=False)] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Cap on output tokens.", show_default=False)] = None,
+    version: Annotated[
+        int | None, typer.Option(help="Version of what was learned.", min=1, max=MOST_VERSIONS, show_default=False)
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Cap on output tokens.", min=1, show_default=False)] = None,
     max_cost: Annotated[float | None, typer.Option(help="Cap on money, in US dollars.", show_default=False)] = None,
     stream: Annotated[bool, typer.Option(help="Print the answer while it is written.")] = True,
     database: Database = None,
@@ -311,7 +370,9 @@ def list_contexts(database: Database = None, as_json: Json = False) -> None:
 @app.command()
 def show(
     name: Name,
-    version: Annotated[int | None, typer.Option(help="Version; else the newest.", show_default=False)] = None,
+    version: Annotated[
+        int | None, typer.Option(help="Version; else the newest.", min=1, max=MOST_VERSIONS, show_default=False)
+    ] = None,
     text: Annotated[bool, typer.Option("--text", help="Print the text of the context as well.")] = False,
     database: Database = None,
     as_json: Json = False,
@@ -323,7 +384,7 @@ def show(
         versions = await engine.store.versions(context.id)
         learned = await engine.store.learned(context.id, version)
         if version is not None and learned is None:
-            raise InputError(f"{context.name!r} has no version {version}; it has {len(versions)}.")
+            raise VersionNotFoundError(context.name, version)
         if as_json:
             _print_json({"context": context, "versions": len(versions), "learned": learned})
             return
@@ -333,7 +394,9 @@ def show(
         if text:
             stdout.print(context.text, markup=False, highlight=False)
         if learned is None:
-            stdout.print(f"Nothing learned yet. Next: sleeptime sleep {context.name}", markup=False, highlight=False)
+            stdout.print(
+                f"Nothing learned yet. Next: sleeptime sleep {quote(context.name)}", markup=False, highlight=False
+            )
             return
         stdout.print(
             f"{_learned_line(learned)}; {learned.strategy} by {learned.model}, {learned.created_at:%Y-%m-%d %H:%M} UTC",
@@ -345,8 +408,8 @@ def show(
             for span in note.evidence:
                 section = next((s for s in context.sections if s.fingerprint == span.section), None)
                 if section:
-                    quote = context.text[section.start + span.start : section.start + span.end]
-                    stdout.print(f"     [dim]· {escape(quote)}[/dim]", highlight=False)
+                    quoted = context.text[section.start + span.start : section.start + span.end]
+                    stdout.print(f"     [dim]· {escape(quoted)}[/dim]", highlight=False)
 
     _run(work, database=database)
 
@@ -371,7 +434,7 @@ def forget(
         if as_json:
             _print_json({"id": context.id, "name": context.name, "versions": len(versions)})
         else:
-            stderr.print(f"Forgot {escape(context.name)!r} and {len(versions)} versions.", highlight=False)
+            _note(f"Forgot {context.name!r} and {len(versions)} versions.")
 
     _run(work, database=database)
 
@@ -379,7 +442,9 @@ def forget(
 @app.command()
 def ledger(
     name: Annotated[str | None, typer.Argument(help="Only this context.", show_default=False)] = None,
-    test_price: Annotated[float, typer.Option("-t", help="Price of a test-time token in sleep-time tokens.")] = 10.0,
+    test_price: Annotated[
+        float, typer.Option("-t", help="Price of a test-time token in sleep tokens.", min=0, max=1e9)
+    ] = DEFAULT_TEST_TOKEN_PRICE,
     calls: Annotated[int | None, typer.Option(help="Print the newest N model calls instead.", min=1)] = None,
     database: Database = None,
     as_json: Json = False,
@@ -415,10 +480,11 @@ def ledger(
         kept = await engine.ledger(test_price=test_price)
         accounts = kept.accounts
         if name is not None:
-            context = await engine.store.context(name)
-            accounts = tuple(a for a in accounts if a.context_id == context.id)
+            context_id = await engine.context_id(name)
+            accounts = tuple(a for a in accounts if a.context_id == context_id)
+        total = kept.total if name is None else accounts[0]
         if as_json:
-            _print_json({"accounts": [_account(a) for a in accounts], "total": _account(kept.total)})
+            _print_json({"accounts": [_account(a) for a in accounts], "total": _account(total)})
             return
         if not accounts:
             stderr.print("The ledger is empty.")
@@ -427,7 +493,11 @@ def ledger(
         stdout.print(_tokens_table(shown))
         stdout.print(_pays_table(shown, test_price))
         if any(not a.baseline_is_own and a.tokens.without_sleep is not None for a in accounts):
-            stderr.print("* measured on other contexts: no answer without sleep was asked here.")
+            _note("* measured on other contexts: no answer without sleep was asked here.")
+        for a in accounts:
+            if len({level for _, level, _ in a.levels}) > 1:
+                asked = ", ".join(f"{works} at {level} seeing {sees}" for sees, level, works in a.levels)
+                _note(f"B and b of {a.name} mix budgets: {asked}.")
 
     _run(work, database=database)
 
@@ -460,20 +530,23 @@ def demo(
     if family not in FAMILIES:
         raise typer.BadParameter(f"--family is one of {', '.join(FAMILIES)}")
 
+    if not report.absolute().parent.is_dir():
+        raise InputError(f"There is no folder {report.absolute().parent} to write the report to.")
+
     async def work() -> None:
         with _steps_bar("thinking and answering") as on_progress:
             result = await measure_tiny(
                 contexts=contexts, queries_per_context=queries, seed=seed, family=family, on_progress=on_progress
             )
-        try:
-            report.write_text(render_html(result), encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"The report cannot be written to {report}: {error.strerror}.") from error
         if as_json:
             _print_json(result.as_json())
         else:
             sys.stdout.write(render_text(result, width=min(stdout.width, 110), color=stdout.is_terminal))
-        stderr.print(f"Wrote {report}: open it in a browser.", markup=False, highlight=False, soft_wrap=True)
+        try:
+            report.write_text(render_html(result), encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"The report cannot be written to {report}: {error.strerror}.") from error
+        _note(f"Wrote {report}: open it in a browser.")
 
     _await(work, "Interrupted. Nothing was kept: the demo works in a folder that is gone now.")
 
@@ -544,10 +617,10 @@ def _account(account: Account) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _engine(database: str | None, model: str | None) -> AsyncGenerator[Engine]:
+async def _engine(database: str | None, model: str | None, sleep_model: str | None) -> AsyncGenerator[Engine]:
     from sleeptime.engine import Engine  # noqa: PLC0415  # keeps --help quick
 
-    async with Engine.open(database=database, model=model) as engine:
+    async with Engine.open(database=database, model=model, sleep_model=sleep_model) as engine:
         yield engine
 
 
@@ -556,10 +629,11 @@ def _run(
     *,
     database: str | None,
     model: str | None = None,
+    sleep_model: str | None = None,
     if_interrupted: str = "Interrupted.",
 ) -> None:
     async def whole() -> None:
-        async with _engine(database, model) as engine:
+        async with _engine(database, model, sleep_model) as engine:
             await work(engine)
 
     _await(whole, if_interrupted)
@@ -577,15 +651,17 @@ def _await(work: Callable[[], Coroutine[Any, Any, None]], if_interrupted: str) -
 def _rounds_bar(name: str, plan: Plan) -> Generator[Callable[[Draft], None]]:
     """Show the rounds of a sleep."""
     with _bar(f"sleeping on {name}") as move:
-        rounds = 0
+        drafts: dict[int, Draft] = {}
 
-        def on_round(draft: Draft) -> None:
-            nonlocal rounds
-            rounds += 1
-            learned = f"sleeping on {name}: {len(draft.notes)} notes, {draft.characters} characters"
+        def on_draft(draft: Draft) -> None:
+            drafts[draft.sample] = draft
+            notes = sum(len(each.notes) for each in drafts.values())
+            characters = sum(each.characters for each in drafts.values())
+            rounds = sum(each.rounds for each in drafts.values())
+            learned = f"sleeping on {name}: {notes} notes, {characters} characters"
             move(rounds, plan.budget.max_rounds * plan.samples, learned)
 
-        yield on_round
+        yield on_draft
 
 
 @contextmanager
@@ -601,7 +677,7 @@ def _bar(words: str) -> Generator[Callable[[int, int, str], None]]:
     if not stderr.is_terminal:
         yield _log_tenths
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=stderr, transient=True) as progress:
         bar = progress.add_task(words, total=None)
         yield lambda done, steps, words: progress.update(bar, completed=done, total=steps, description=words)
@@ -609,7 +685,12 @@ def _bar(words: str) -> Generator[Callable[[int, int, str], None]]:
 
 def _log_tenths(done: int, steps: int, words: str) -> None:
     if steps >= LOGGED_STEPS and done * 10 // steps > (done - 1) * 10 // steps:
-        stderr.print(f"{words}: {done} of {steps}", markup=False, highlight=False, soft_wrap=True)
+        _note(f"{words}: {done} of {steps}")
+
+
+def _note(words: str) -> None:
+    """Say something on stderr, as it is."""
+    stderr.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
 def _bill(input_tokens: int, output_tokens: int, cost_usd: float | None, phase: str, more: str = "") -> None:

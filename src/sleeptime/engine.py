@@ -28,13 +28,17 @@ from sleeptime.answerer import Answerer
 from sleeptime.core import ledger as accounts
 from sleeptime.core import policy
 from sleeptime.core.budget import Budget, Level
-from sleeptime.core.context import Context
+from sleeptime.core.context import Context, check_text
 from sleeptime.core.errors import (
     BudgetError,
+    ContextNotFoundError,
     ContextTooLongError,
     EmptyContextError,
+    InputError,
     ModelNotChosenError,
     NothingLearnedError,
+    StoreError,
+    VersionNotFoundError,
 )
 from sleeptime.core.ledger import Call, Ledger, Phase
 from sleeptime.core.messages import LogProb
@@ -65,9 +69,11 @@ class Forecast:
     """What a sleep may cost at most, told before it: all rounds and samples, each as long as its caps allow.
 
     `input_tokens` of one first round; `is_exact` is False where it is an estimate.
-    `cost_usd` is None where no price is known.
+    `cost_usd` is None where no price is known. `tokens_without_sleep` is what one answer without
+    notes has taken, None where none was measured: sleep pays if it saves more than it costs.
     """
 
+    context: str
     model: str
     calls: int
     input_tokens: int
@@ -76,6 +82,7 @@ class Forecast:
     most_output_tokens: int
     cost_usd: float | None
     price_card: str | None
+    tokens_without_sleep: float | None
 
 
 class Engine:
@@ -151,6 +158,8 @@ class Engine:
         """
         if not text.strip():
             raise EmptyContextError(source or f"The text of {name!r}")
+        check_text(text)
+        check_text(name)
         return await self.store.add_context(
             Context(id=f"c{uuid.uuid4().hex[:12]}", name=name, text=text, source=source, created_at=self._now())
         )
@@ -166,16 +175,17 @@ class Engine:
         return context
 
     async def sleep(
-        self, name: str, plan: Plan = Plan(), *, on_round: Callable[[Draft], None] | None = None
+        self, name: str, plan: Plan = Plan(), *, on_draft: Callable[[Draft], None] | None = None
     ) -> LearnedContext:
         """Sleep on a context and publish what was learned as its next version.
 
         An unfinished sleep under the same plan is gone on with: its rounds are not paid
-        for again. If this one is stopped by an error or a cancellation, its finished rounds
+        for again. If this one is stopped by an error or a cancellation, the rounds it finished
         are published with stop_reason "interrupted", and can be gone on with.
         A sleep that learned nothing publishes nothing: its version is 0.
+        *on_draft* is given the draft after every model call.
 
-        Raises ContextTooLongError and BudgetError before any token is spent, and ModelError.
+        Raises ContextTooLongError and BudgetError before any token is spent, ModelError and StoreError.
         """
         context = await self.store.context(name)
         model = await self._model(self._sleep_model)
@@ -184,27 +194,32 @@ class Engine:
         sleep = await self.store.begin_sleep(
             Sleep(id=_work_id("s"), context_id=context.id, plan=f"{model.name} {plan.as_json()}", drafts=())
         )
-        metered = self._metered(model, Phase.SLEEP, price, context_id=context.id, work_id=sleep.id)
+        metered = self._metered(
+            model, Phase.SLEEP, price, context_id=context.id, work_id=sleep.id, is_capped=_has_caps(plan.budget)
+        )
         sleeper = Sleeper(metered, price, self._clock_s, self._now)
         drafts = {draft.sample: draft for draft in sleep.drafts}
 
         async def keep(draft: Draft) -> None:
+            # What was paid for is kept even while a cancellation is under way.
+            with anyio.CancelScope(shield=True):
+                await self.store.checkpoint(sleep.id, draft)
             drafts[draft.sample] = draft
-            await self.store.checkpoint(sleep.id, draft)
-            if on_round is not None:
-                on_round(draft)
+            if on_draft is not None:
+                on_draft(draft)
 
         try:
-            learned = await sleeper.sleep(context, plan, drafts=sleep.drafts, on_round=keep)
-        except (ContextTooLongError, BudgetError):
-            if not drafts:
-                await self.store.end_sleep(sleep.id)
+            learned = await sleeper.sleep(context, plan, drafts=sleep.drafts, on_draft=keep)
+        except ContextTooLongError:
+            await self.store.end_sleep(sleep.id)
+            raise
+        except StoreError:
             raise
         except BaseException:
-            # Cancelled or failed: what the finished rounds learned is published before the error goes on.
+            # Cancelled or failed: what this run's finished rounds learned is published before the error goes on.
             with anyio.CancelScope(shield=True):
                 begun = [drafts[sample] for sample in sorted(drafts)]
-                if any(draft.notes for draft in begun):
+                if begun != list(sleep.drafts) and any(draft.notes for draft in begun):
                     partial = sleeper.joined(context, plan, begun, ["interrupted"])
                     await self.store.publish(partial, sleep_id=None)
             raise
@@ -214,23 +229,25 @@ class Engine:
         return await self.store.publish(learned, sleep_id=sleep.id)
 
     async def forecast(self, name: str, plan: Plan = Plan()) -> Forecast:
-        """Say what `sleep` under *plan* may cost at most, without spending anything."""
+        """Say what `sleep` under *plan* may cost at most, without spending anything. Raises ContextTooLongError."""
         context = await self.store.context(name)
         model = await self._model(self._sleep_model)
         price = self.price_card(model.name)
-        messages = Sleeper(model, price, self._clock_s, self._now).messages(context, plan, Draft())
-        count = await model.count_tokens(messages)
-        calls = plan.budget.max_rounds * plan.samples
-        window = model.abilities.context_window
-        per_call = policy.DEFAULT_ROUND_OUTPUT_TOKENS
-        most_output = calls * (per_call if window is None else max(0, min(per_call, window - count.tokens)))
+        sleeper = Sleeper(model, price, self._clock_s, self._now)
+        draft = Draft()
+        room = await sleeper.room(context, plan, draft)
+        count = await model.count_tokens(sleeper.messages(context, plan, draft), tools=sleeper.tools(plan, draft))
+        calls = plan.budget.max_rounds * plan.samples * policy.ROUND_ATTEMPTS
+        most_output = calls * room
         if plan.budget.max_output_tokens is not None:
             most_output = min(most_output, plan.budget.max_output_tokens)
         most_input = calls * (count.tokens + plan.max_characters)
         cost = price.cost_usd(Usage(input_tokens=most_input, output_tokens=most_output)) if price else None
         if cost is not None and plan.budget.max_cost_usd is not None:
             cost = min(cost, plan.budget.max_cost_usd)
+        account = (await self.ledger()).account(context.id)
         return Forecast(
+            context=context.name,
             model=model.name,
             calls=calls,
             input_tokens=count.tokens,
@@ -239,6 +256,7 @@ class Engine:
             most_output_tokens=most_output,
             cost_usd=cost,
             price_card=price.name if price else None,
+            tokens_without_sleep=account.tokens.without_sleep if account else None,
         )
 
     async def ask(
@@ -261,10 +279,17 @@ class Engine:
 
         Raises NothingLearnedError where `sees` asks for notes and there are none.
         """
+        if sees == "context" and version is not None:
+            raise InputError(
+                f"An answer that sees the context alone shows no version; drop the {version}, or see more."
+            )
+        check_text(question)
         context = await self.store.context(name)
         if learned is None and sees != "context":
             learned = await self.store.learned(context.id, version)
-        if learned is None and (sees in ("learned", "context+learned") or version is not None):
+            if learned is None and version is not None:
+                raise VersionNotFoundError(context.name, version)
+        if learned is None and sees in ("learned", "context+learned"):
             raise NothingLearnedError(context.name)
         query = Query(question=question, level=level, sees=sees or ("context+learned" if learned else "context"))
         model = await self._model(self._test_model)
@@ -280,6 +305,7 @@ class Engine:
             version=learned.version if learned and query.sees != "context" else None,
             sees=query.sees,
             level=str(level),
+            is_capped=_has_caps(budget),
         )
         answer = await Answerer(metered, price, self._clock_s).answer(
             query, context, learned, budget=budget, on_text=on_text
@@ -288,13 +314,15 @@ class Engine:
         return answer
 
     async def log_prob(self, name: str, question: str) -> LogProb:
-        """Log P(question | context), natural log, under the model that answers.
+        """Log P(question | context), natural log, under the model that answers. Its calls are rows of phase "score".
 
         Raises NotSupportedError where that model gives no log-probabilities.
         """
         context = await self.store.context(name)
         model = await self._model(self._test_model)
-        return await Answerer(model, None, self._clock_s).log_prob(
+        price = self.price_card(model.name)
+        metered = self._metered(model, Phase.SCORE, price, context_id=context.id, work_id=_work_id("p"))
+        return await Answerer(metered, price, self._clock_s).log_prob(
             Query(question=question, sees="context"), context, None
         )
 
@@ -303,9 +331,18 @@ class Engine:
         names = {summary.id: summary.name for summary in await self.store.summaries()}
         return accounts.ledger(await self.store.totals(), names, test_price=test_price)
 
+    async def context_id(self, name: str) -> str:
+        """The id of a context; a full id is taken as it is, so that forgotten ones can be looked up in the ledger."""
+        try:
+            return (await self.store.context(name)).id
+        except ContextNotFoundError:
+            if any(row.context_id == name for row in await self.store.totals()):
+                return name
+            raise
+
     async def calls(self, name: str | None = None, *, limit: int | None = None) -> Sequence[Call]:
         """Rows of the ledger, oldest first; of one context if *name* is given."""
-        context_id = (await self.store.context(name)).id if name else None
+        context_id = await self.context_id(name) if name else None
         return await self.store.calls(context_id=context_id, limit=limit)
 
     def price_card(self, model_name: str) -> PriceCard | None:
@@ -322,12 +359,11 @@ class Engine:
                 self._opened[wanted] = await open_model(wanted, environ=self._environ)
             return self._opened[wanted]
 
-    @staticmethod
-    def _check_money(budget: Budget, model: Model, price: PriceCard | None) -> None:
+    def _check_money(self, budget: Budget, model: Model, price: PriceCard | None) -> None:
         if budget.max_cost_usd is not None and price is None:
             raise BudgetError(
                 f"A money cap needs a price, and none is known for {model.name}. "
-                f"Add a card to {PRICES_FILE}, or cap tokens with --max-tokens."
+                f"Add a card to {home(self._environ) / PRICES_FILE}, or cap tokens with --max-tokens."
             )
 
     def _metered(
@@ -341,7 +377,9 @@ class Engine:
         version: int | None = None,
         sees: Sees | None = None,
         level: str | None = None,
+        is_capped: bool = False,
     ) -> Model:
+        # A call that broke off may have been billed: under a cap it is not repeated.
         return Retrying(
             Metered(
                 model,
@@ -355,8 +393,13 @@ class Engine:
                 version=version,
                 sees=sees,
                 level=level,
-            )
+            ),
+            repeats_sent=not is_capped,
         )
+
+
+def _has_caps(budget: Budget) -> bool:
+    return budget.max_output_tokens is not None or budget.max_cost_usd is not None
 
 
 def _work_id(kind: str) -> str:

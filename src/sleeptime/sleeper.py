@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import anyio
+import anyio.lowlevel
 
 from sleeptime import prompts
 from sleeptime.core import policy, replies
 from sleeptime.core.budget import Budget
 from sleeptime.core.context import Context
-from sleeptime.core.errors import InputError, ModelError, NotSupportedError, SleeptimeError
+from sleeptime.core.errors import ContextTooLongError, NotSupportedError, SleeptimeError
 from sleeptime.core.messages import Completion, Message, Tool
 from sleeptime.core.notes import Draft, LearnedContext, Revision, StopReason, concatenated
 from sleeptime.core.plan import Plan, StrategyName
@@ -42,29 +43,31 @@ class Strategy:
 
     prompt: str
     tools: tuple[Tool, ...]
-    read: Callable[[Completion, Context, Draft], Revision]
+    read: Callable[[Completion, Draft], Revision]
     plain: str
-    read_plain: Callable[[Completion, Context, Draft], Revision]
+    read_plain: Callable[[Completion, Context, Draft, Prompt], Revision]
 
 
-STRATEGIES: dict[StrategyName, Strategy] = {
+_STRATEGIES: dict[StrategyName, Strategy] = {
     "notes": Strategy(
         prompt="sleep-notes",
         tools=(replies.REVISE_NOTES,),
-        read=lambda completion, _context, _draft: replies.revising(completion),
+        read=lambda completion, _draft: replies.revising(completion),
         plain="sleep-notes-plain",
-        read_plain=lambda completion, context, draft: replies.revising_plain(completion, context, draft.notes),
+        read_plain=lambda completion, context, draft, prompt: replies.revising_plain(
+            completion, context, draft.notes, is_fenced=prompt.reply == "fenced"
+        ),
     ),
     "rethink": Strategy(
         prompt="sleep-rethink",
         tools=(replies.RETHINK_MEMORY, replies.FINISH_RETHINKING),
-        read=lambda completion, _context, draft: replies.rethinking(completion, draft.notes),
+        read=lambda completion, draft: replies.rethinking(completion, draft.notes),
         plain="sleep-rethink-plain",
-        read_plain=lambda completion, _context, draft: replies.rethinking_plain(completion, draft.notes),
+        read_plain=lambda completion, _context, draft, _prompt: replies.rethinking_plain(completion, draft.notes),
     ),
 }
 
-OnRound = Callable[[Draft], Awaitable[None]]
+OnDraft = Callable[[Draft], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,11 @@ class Sleeper:
     now: Callable[[], datetime]
 
     async def sleep(
-        self, context: Context, plan: Plan, *, drafts: Sequence[Draft] = (), on_round: OnRound | None = None
+        self, context: Context, plan: Plan, *, drafts: Sequence[Draft] = (), on_draft: OnDraft | None = None
     ) -> LearnedContext:
         """Think about *context* as *plan* says, going on from *drafts* where given.
 
-        *on_round* is awaited with the new draft after every round, finished or failed.
+        *on_draft* is awaited with the new draft after every model call, so that what was paid for can be kept.
         Raises ContextTooLongError before any token is spent, and ModelError.
         """
         begun = {draft.sample: draft for draft in drafts}
@@ -90,13 +93,13 @@ class Sleeper:
 
         async def one(sample: int) -> None:
             draft = begun.get(sample, Draft(sample=sample))
-            ended[sample] = await self._sample(context, plan, budget, draft, on_round)
+            ended[sample] = await self._sample(context, plan, budget, draft, on_draft)
 
         try:
             async with anyio.create_task_group() as group:
                 for sample in range(plan.samples):
                     group.start_soon(one, sample)
-        except* (ModelError, InputError) as errors:
+        except* SleeptimeError as errors:
             raise _first(errors) from errors
         finished = [ended[sample][0] for sample in range(plan.samples)]
         return self.joined(context, plan, finished, [ended[sample][1] for sample in range(plan.samples)])
@@ -111,7 +114,7 @@ class Sleeper:
             notes=concatenated(drafts),
             strategy=plan.strategy,
             model=self.model.name,
-            prompt_fingerprint=self.prompt(plan).fingerprint,
+            prompt_fingerprint=self.prompt(plan, drafts[0]).fingerprint,
             usage=sum((draft.usage for draft in drafts), Usage()),
             cost_usd=sum_costs([draft.cost_usd for draft in drafts]),
             stop_reasons=tuple(reasons),
@@ -121,77 +124,96 @@ class Sleeper:
             created_at=self.now(),
         )
 
-    def prompt(self, plan: Plan) -> Prompt:
-        """The prompt file that a round of *plan* is asked with."""
-        strategy = STRATEGIES[plan.strategy]
-        name = strategy.prompt if self.model.abilities.tools else strategy.plain
+    def tools(self, plan: Plan, draft: Draft) -> tuple[Tool, ...]:
+        """The tools the next round may call; none where it is asked in plain text."""
+        has_tools = self.model.abilities.tools and not draft.is_plain
+        return _STRATEGIES[plan.strategy].tools if has_tools else ()
+
+    def prompt(self, plan: Plan, draft: Draft) -> Prompt:
+        """The prompt file that the next round is asked with."""
+        strategy = _STRATEGIES[plan.strategy]
+        name = strategy.prompt if self.tools(plan, draft) else strategy.plain
         return prompts.load(name, self.model.abilities.prompt_set)
 
     def messages(self, context: Context, plan: Plan, draft: Draft) -> tuple[Message, ...]:
         """What the next round shows the model. All but the end is the same in every round."""
-        prompt = self.prompt(plan)
+        prompt = self.prompt(plan, draft)
         return prompt.render(
             {"context": context.text, "notes": prompt.notes(draft.notes), "state": _state(plan, draft)}
         )
 
+    async def room(self, context: Context, plan: Plan, draft: Draft) -> int:
+        """How many output tokens the window leaves for the next round. Raises ContextTooLongError."""
+        return await room_for_reply(
+            self.model,
+            self.messages(context, plan, draft),
+            tools=self.tools(plan, draft),
+            wanted=policy.DEFAULT_ROUND_OUTPUT_TOKENS,
+        )
+
     async def _sample(
-        self, context: Context, plan: Plan, budget: Budget, draft: Draft, on_round: OnRound | None
+        self, context: Context, plan: Plan, budget: Budget, draft: Draft, on_draft: OnDraft | None
     ) -> tuple[Draft, StopReason]:
         started_s = self.clock_s()
         while (stop := policy.stop_reason(draft, budget, elapsed_s=self.clock_s() - started_s)) is None:
-            rounds = draft.rounds
-            draft = await self._round(context, plan, budget, draft)
-            if draft.rounds == rounds:
-                return draft, "budget"
-            if on_round is not None:
-                await on_round(draft)
+            for attempt in range(policy.ROUND_ATTEMPTS):
+                await anyio.lowlevel.checkpoint()  # a sleep can be stopped between calls, whatever its model does
+                try:
+                    allowed = await self._allowed(context, plan, budget, draft)
+                except ContextTooLongError:
+                    if draft.usage == Usage():
+                        raise
+                    return draft, "window"  # what was learned outgrew it
+                if allowed == 0:
+                    return draft, "budget"
+                is_last = attempt + 1 == policy.ROUND_ATTEMPTS
+                draft, is_read = await self._ask(context, plan, draft, allowed, is_last=is_last)
+                if on_draft is not None:
+                    await on_draft(draft)
+                if is_read:
+                    break
         return draft, stop
 
-    async def _round(self, context: Context, plan: Plan, budget: Budget, draft: Draft) -> Draft:
-        """Ask once, and once more if the reply cannot be read.
+    async def _ask(
+        self, context: Context, plan: Plan, draft: Draft, allowed: int, *, is_last: bool
+    ) -> tuple[Draft, bool]:
+        """Make one call and fold its reply in; say whether it could be read.
 
-        The round is not counted where the caps leave no token for a call. A model that
-        turns out to have no tools is asked again in plain text.
+        A model that turns out to have no tools, or calls none, is asked in plain text from then on.
         """
-        strategy = STRATEGIES[plan.strategy]
-        has_tools = self.model.abilities.tools
-        tools = strategy.tools if has_tools else ()
-        messages = self.messages(context, plan, draft)
-        for _ in range(policy.ROUND_ATTEMPTS):
-            allowed = await self._allowed(messages, tools, budget, draft)
-            if allowed == 0:
-                break
-            options = Options(
-                max_output_tokens=allowed,
-                temperature=plan.sampling_temperature,
-                seed=draft.sample if plan.samples > 1 else None,
-                effort=plan.effort,
-                tools=tools,
-            )
-            try:
-                completion = await self.model.generate(messages, options)
-            except NotSupportedError:
-                if tools and not self.model.abilities.tools:
-                    return await self._round(context, plan, budget, draft)
-                raise
-            cost_usd = self.price.cost_usd(completion.usage) if self.price else None
-            draft = draft.spent(completion.usage, cost_usd)
-            try:
-                read = strategy.read if has_tools else strategy.read_plain
-                revision = read(completion, context, draft)
-            except UnreadableReplyError as error:
-                draft = replace(draft, remarks=(f"The last reply could not be read: {error}.",))
-                messages = self.messages(context, plan, draft)
-                continue
-            return draft.revised(revision, context, max_characters=plan.max_characters)
-        else:
-            return draft.failed()
-        return draft
+        strategy = _STRATEGIES[plan.strategy]
+        prompt, tools = self.prompt(plan, draft), self.tools(plan, draft)
+        options = Options(
+            max_output_tokens=allowed,
+            temperature=plan.sampling_temperature if self.model.abilities.sampling else None,
+            seed=draft.sample if plan.samples > 1 else None,
+            effort=plan.effort,
+            tools=tools,
+        )
+        try:
+            completion = await self.model.generate(self.messages(context, plan, draft), options)
+        except NotSupportedError:
+            if tools and not self.model.abilities.tools:
+                return await self._ask(context, plan, replace(draft, is_plain=True), allowed, is_last=is_last)
+            raise
+        draft = draft.spent(completion.usage, self.price.cost_usd(completion.usage) if self.price else None)
+        try:
+            if tools:
+                revision = strategy.read(completion, draft)
+            else:
+                revision = strategy.read_plain(completion, context, draft, prompt)
+        except UnreadableReplyError as error:
+            if tools and not completion.tool_calls:
+                draft = replace(draft, is_plain=True)
+            draft = replace(draft, remarks=(f"The last reply could not be read: {error}.",))
+            return (draft.failed() if is_last else draft), False
+        return draft.revised(revision, context, max_characters=plan.max_characters), True
 
-    async def _allowed(self, messages: Sequence[Message], tools: tuple[Tool, ...], budget: Budget, draft: Draft) -> int:
-        room = await room_for_reply(self.model, messages, tools=tools, wanted=policy.DEFAULT_ROUND_OUTPUT_TOKENS)
+    async def _allowed(self, context: Context, plan: Plan, budget: Budget, draft: Draft) -> int:
+        room = await self.room(context, plan, draft)
         input_tokens = 0
         if budget.max_cost_usd is not None:
+            messages, tools = self.messages(context, plan, draft), self.tools(plan, draft)
             input_tokens = (await self.model.count_tokens(messages, tools=tools)).tokens
         return policy.call_output_tokens(
             budget, draft.usage, draft.cost_usd, input_tokens=input_tokens, price=self.price, default=room

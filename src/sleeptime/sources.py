@@ -18,6 +18,8 @@ from sleeptime.core.context import fingerprint
 from sleeptime.core.errors import EmptyContextError, InputError, InputTooLargeError, NotTextError
 
 LIMIT_BYTES = 10_000_000
+MADE_BY_TOOLS = frozenset({"node_modules", "__pycache__", "venv", "build", "dist", "target"})
+"""Folders that hold what programs made, not what people wrote."""
 _SNIFFED_BYTES = 8192
 
 
@@ -39,7 +41,10 @@ def read(path: str, *, limit_bytes: int = LIMIT_BYTES) -> Source:
         raw = sys.stdin.buffer.read(limit_bytes + 1)
         text = _decoded(raw, "Standard input", limit_bytes)
         return Source(name=f"text-{fingerprint(text)[:8]}", text=text, origin="-")
-    place = Path(path).expanduser()
+    try:
+        place = Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
     try:
         text = _folder(place, limit_bytes) if place.is_dir() else _file(place, limit_bytes)
     except FileNotFoundError:
@@ -50,7 +55,8 @@ def read(path: str, *, limit_bytes: int = LIMIT_BYTES) -> Source:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     if place.suffix == ".jsonl":
         text = _conversation(text) or text
-    return Source(name=place.resolve().stem or "context", text=text, origin=str(place))
+    whole = place.resolve()
+    return Source(name=(whole.name if place.is_dir() else whole.stem) or "context", text=text, origin=str(place))
 
 
 def _file(place: Path, limit_bytes: int) -> str:
@@ -64,7 +70,7 @@ def _file(place: Path, limit_bytes: int) -> str:
 
 def _decoded(raw: bytes, source: str, limit_bytes: int) -> str:
     if len(raw) > limit_bytes:
-        raise InputTooLargeError(source, size_bytes=len(raw), limit_bytes=limit_bytes)
+        raise InputTooLargeError(source, size_bytes=None, limit_bytes=limit_bytes)
     if b"\0" in raw:
         raise NotTextError(source)
     try:
@@ -94,9 +100,9 @@ def _folder(place: Path, limit_bytes: int) -> str:
 
 
 def _text_files(place: Path) -> Iterator[Path]:
-    """Files below *place* in order of their paths, without hidden, linked and binary ones."""
+    """Files below *place* in order of their paths, without hidden, linked, binary and generated ones."""
     for entry in sorted(place.iterdir()):
-        if entry.name.startswith(".") or entry.is_symlink():
+        if entry.name.startswith(".") or entry.name in MADE_BY_TOOLS or entry.is_symlink():
             continue
         if entry.is_dir():
             yield from _text_files(entry)
@@ -109,7 +115,7 @@ def _text_files(place: Path) -> Iterator[Path]:
 def _conversation(text: str) -> str | None:
     """Write a conversation as text, or None if the lines are not one."""
     turns: list[str] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if not line.strip():
             continue
         try:

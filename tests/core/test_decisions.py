@@ -55,6 +55,26 @@ def test_no_call_may_pass_a_cap_even_if_it_uses_all_it_was_allowed(
         assert CARD.cost_usd(after) <= cap_usd + 1e-12
 
 
+def test_what_is_left_of_caps_goes_to_the_next_piece_of_work() -> None:
+    budget = Budget(max_output_tokens=10, max_cost_usd=1.0)
+
+    assert budget.less(Usage(output_tokens=4), 0.25) == Budget(max_output_tokens=6, max_cost_usd=0.75)
+    assert budget.less(Usage(output_tokens=10), 0.25) is None
+    assert budget.less(Usage(output_tokens=1), 1.0) is None
+    assert Budget().less(Usage(output_tokens=99), None) == Budget()
+
+
+@pytest.mark.parametrize("cap", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_cap_is_a_number_above_zero(cap: float) -> None:
+    with pytest.raises(BudgetError, match="above zero"):
+        Budget(max_cost_usd=cap)
+
+
+def test_a_cap_smaller_than_the_samples_is_refused() -> None:
+    with pytest.raises(BudgetError, match="too small for 5 samples"):
+        Plan(samples=5, budget=Budget(max_output_tokens=3))
+
+
 def test_an_unknown_price_under_a_money_cap_allows_nothing() -> None:
     assert policy.call_output_tokens(Budget(max_cost_usd=1), Usage(), 0.0, input_tokens=0, price=None) == 0
 

@@ -97,7 +97,8 @@ def test_a_replacement_over_the_cap_is_cut_and_said_to_be() -> None:
 
 
 def test_cut_ends_behind_a_whole_line_or_word() -> None:
-    assert cut("one\ntwo three", 9) == "one"
+    assert cut("one two\nthree four", 12) == "one two"
+    assert cut("Title\n" + "word " * 20, 50).startswith("Title\nword word")
     assert cut("one two", 6) == "one"
     assert cut("onetwo", 3) == "one"
 

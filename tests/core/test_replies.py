@@ -111,7 +111,7 @@ def test_whatever_json_a_model_writes_is_read_or_refused(arguments: dict[str, ob
 def test_plain_notes_take_lines_of_the_context_as_quotations() -> None:
     reply = "\nC4: B2 - 2\nB2: A1 + 3\nA1= 5\nB2= 8\nC4= 6\ndone"
 
-    revision = revising_plain(said(reply), SHEET, ())
+    revision = revising_plain(said(reply), SHEET, (), is_fenced=False)
     draft = Draft().revised(revision, SHEET, max_characters=100)
 
     assert [note.text for note in draft.notes] == ["B2= 8", "C4= 6"]
@@ -122,10 +122,10 @@ def test_plain_notes_take_lines_of_the_context_as_quotations() -> None:
 
 
 def test_a_known_note_said_again_is_a_citation_of_it() -> None:
-    known = revising_plain(said("A1= 5\nB2= 8"), SHEET, ())
+    known = revising_plain(said("A1= 5\nB2= 8"), SHEET, (), is_fenced=False)
     draft = Draft().revised(known, SHEET, max_characters=100)
 
-    again = revising_plain(said("C4: B2 - 2\nB2= 8\nC4= 6"), SHEET, draft.notes)
+    again = revising_plain(said("C4: B2 - 2\nB2= 8\nC4= 6"), SHEET, draft.notes, is_fenced=False)
 
     assert again.operations == (Operation(verb="add", text="C4= 6", cites=("C4: B2 - 2", "n1")),)
 
@@ -148,11 +148,39 @@ def test_plain_notes_read_every_kind_of_line() -> None:
 
 
 def test_a_reply_cut_off_loses_its_last_line_only() -> None:
-    revision = revising_plain(said("B2= 8\nC4=", finish_reason="length"), SHEET, ())
+    revision = revising_plain(said("B2= 8\nC4=", finish_reason="length"), SHEET, (), is_fenced=False)
 
     assert [operation.text for operation in revision.operations] == ["B2= 8"]
 
 
 def test_a_reply_without_a_note_is_unreadable() -> None:
     with pytest.raises(UnreadableReplyError):
-        revising_plain(said(" \n "), SHEET, ())
+        revising_plain(said(" \n "), SHEET, (), is_fenced=False)
+
+
+def test_chatter_and_thoughts_are_no_notes() -> None:
+    with pytest.raises(UnreadableReplyError, match="no <notes>"):
+        revising_plain(said("I am sorry, I cannot help with that."), SHEET, ())
+
+    thought = "<think>between <notes> and </notes> I write</think>\n<notes>\nB2= 8\n</notes>\nHope this helps!"
+    assert [operation.text for operation in revising_plain(said(thought), SHEET, ()).operations] == ["B2= 8"]
+
+
+def test_a_rewrite_that_was_cut_off_does_not_replace_a_whole_one() -> None:
+    half = said("<memory>long lear", finish_reason="length")
+
+    with pytest.raises(UnreadableReplyError, match="cut off by its token cap"):
+        rethinking_plain(half, (Note(id="n1", text="long learned text"),))
+    assert rethinking_plain(half, ()).operations[0].text == "long lear"
+
+
+def test_an_anticipated_note_needs_its_question_and_keeps_it_when_replaced() -> None:
+    lacking = ToolCall(name="revise_notes", arguments={"add": [{"kind": "anticipated", "text": "8"}]})
+    with pytest.raises(UnreadableReplyError, match="no question"):
+        revising(said("", lacking))
+
+    asked = ToolCall(name="revise_notes", arguments={"add": [{"question": "How many?", "text": "8", "kind": None}]})
+    draft = Draft().revised(revising(said("", asked)), SHEET, max_characters=100)
+    better = ToolCall(name="revise_notes", arguments={"replace": [{"id": "n1", "text": "eight"}]})
+    draft = draft.revised(revising(said("", better)), SHEET, max_characters=100)
+    assert [(note.kind, note.question, note.text) for note in draft.notes] == [("anticipated", "How many?", "eight")]

@@ -6,8 +6,9 @@ one query; the tokens it then really takes are usage, and only usage is reported
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sleeptime.core.errors import BudgetError
@@ -16,7 +17,6 @@ from sleeptime.core.usage import Usage
 LevelKind = Literal["verbosity", "effort", "thinking", "force", "extend"]
 EFFORTS = ("minimal", "low", "medium", "high")
 VERBOSITIES = (0, 1, 2, 3, 4)
-DEFAULT_FORCED_TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Budget:
     max_output_tokens  all output tokens of the work together
     max_cost_usd       all its money, in US dollars; needs a known price
     max_rounds         model calls of one sleep sample (the paper: 10)
-    max_seconds        wall-clock time
+    max_seconds        wall-clock time of one sleep, counted anew when it is gone on with
     """
 
     max_output_tokens: int | None = None
@@ -87,9 +87,9 @@ class Budget:
     max_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        caps = (self.max_output_tokens, self.max_cost_usd, self.max_seconds)
-        if any(cap is not None and cap <= 0 for cap in caps) or self.max_rounds < 1:
-            raise BudgetError(f"Caps must be above zero: {self}")
+        for cap in (self.max_output_tokens, self.max_cost_usd, self.max_rounds, self.max_seconds):
+            if cap is not None and not 0 < cap < math.inf:
+                raise BudgetError(f"A cap must be a number above zero, not {cap}.")
 
     def remaining_output_tokens(self, usage: Usage) -> int | None:
         """How many output tokens may still be spent, or None without a cap."""
@@ -97,11 +97,24 @@ class Budget:
             return None
         return max(0, self.max_output_tokens - usage.output_tokens)
 
+    def less(self, usage: Usage, cost_usd: float | None) -> Budget | None:
+        """What is left of the token and money caps for the next piece of work, or None where nothing is."""
+        tokens, money = self.remaining_output_tokens(usage), self.max_cost_usd
+        if money is not None:
+            money -= cost_usd or 0.0
+        if tokens == 0 or (money is not None and money <= 0):
+            return None
+        return replace(self, max_output_tokens=tokens, max_cost_usd=money)
+
     def shared_by(self, samples: int) -> Budget:
-        """Split the token and money caps evenly between *samples* parallel sleeps."""
-        return Budget(
-            max_output_tokens=None if self.max_output_tokens is None else max(1, self.max_output_tokens // samples),
+        """Split the token and money caps evenly between *samples* parallel sleeps.
+
+        Raises BudgetError where there are fewer tokens than samples.
+        """
+        if self.max_output_tokens is not None and self.max_output_tokens < samples:
+            raise BudgetError(f"A cap of {self.max_output_tokens} tokens is too small for {samples} samples.")
+        return replace(
+            self,
+            max_output_tokens=None if self.max_output_tokens is None else self.max_output_tokens // samples,
             max_cost_usd=None if self.max_cost_usd is None else self.max_cost_usd / samples,
-            max_rounds=self.max_rounds,
-            max_seconds=self.max_seconds,
         )

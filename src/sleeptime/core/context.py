@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sleeptime.core.errors import NotTextError
+
 _BLANK_LINES = re.compile(r"\n[ \t]*\n+")
 
 
@@ -67,6 +69,14 @@ class Context:
                 end = min(at + len(quote), section.end)
                 return Span(section=section.fingerprint, start=at - section.start, end=end - section.start)
         return None
+
+
+def check_text(text: str) -> None:
+    """Refuse what no file or network can carry: lone surrogates, as a terminal makes of bytes that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise NotTextError(f"{text.encode(errors='replace').decode()[:40]!r}") from None
 
 
 def sections(text: str) -> tuple[Section, ...]:

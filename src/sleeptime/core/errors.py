@@ -3,14 +3,14 @@
     SleeptimeError
     ├── InputError                     what was given cannot be used
     │   ├── NotTextError · EmptyContextError · InputTooLargeError
-    │   ├── ContextNotFoundError · NothingLearnedError · NameTakenError
+    │   ├── ContextNotFoundError · VersionNotFoundError · NothingLearnedError · NameTakenError
     │   ├── ContextTooLongError        told before any token is spent
     │   └── PromptError · PriceCardError · BudgetError
     ├── ModelError                     a model could not be reached or understood
     │   ├── ModelNotChosenError · UnknownModelError · MissingKeyError · NotSupportedError
     │   ├── AuthenticationError · EndpointUnreachableError
     │   ├── RateLimitedError · UpstreamError    worth another attempt (`retryable`)
-    │   └── RequestRejectedError · MalformedReplyError
+    │   └── RequestRejectedError · MalformedReplyError · NothingReadableError
     └── StoreError                     the database could not be read or written
         └── DatabaseCorruptError · DatabaseFullError · DatabaseBusyError
 
@@ -48,10 +48,10 @@ class EmptyContextError(InputError):
 class InputTooLargeError(InputError):
     """The input exceeds the size limit of one context."""
 
-    def __init__(self, source: str, *, size_bytes: int, limit_bytes: int) -> None:
+    def __init__(self, source: str, *, size_bytes: int | None, limit_bytes: int) -> None:
+        size = "larger" if size_bytes is None else f"{size_bytes / 1e6:.1f} MB"
         super().__init__(
-            f"{source} is {size_bytes / 1e6:.1f} MB; one context may have {limit_bytes / 1e6:.1f} MB. "
-            "Split it and add the parts."
+            f"{source} is {size}; one context may have {limit_bytes / 1e6:.1f} MB. Split it and add the parts."
         )
         self.source, self.size_bytes, self.limit_bytes = source, size_bytes, limit_bytes
 
@@ -73,6 +73,14 @@ class NameTakenError(InputError):
             "Choose another --name, or `sleeptime forget` it first."
         )
         self.name = name
+
+
+class VersionNotFoundError(InputError):
+    """The context has no such version."""
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(f"{name!r} has no version {version}. `sleeptime show {name}` tells the newest.")
+        self.name, self.version = name, version
 
 
 class NothingLearnedError(InputError):
@@ -210,6 +218,17 @@ class MalformedReplyError(ModelError):
     def __init__(self, model: str, why: str) -> None:
         super().__init__(f"{model} sent a reply that cannot be read: {why}. Try again, or check the endpoint.")
         self.model = model
+
+
+class NothingReadableError(ModelError):
+    """None of a model's replies followed the protocol."""
+
+    def __init__(self, context: str, model: str) -> None:
+        super().__init__(
+            f"None of the replies of {model} about {context!r} could be read, so nothing was learned. "
+            "Try another model, or the other --strategy."
+        )
+        self.context, self.model = context, model
 
 
 class StoreError(SleeptimeError):

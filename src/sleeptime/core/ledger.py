@@ -10,6 +10,7 @@ not measured is None, never 0. This file does not know where rows are kept.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,11 +22,12 @@ DEFAULT_TEST_TOKEN_PRICE = 10.0
 
 
 class Phase(StrEnum):
-    """When a call was made: before the query, for the query, or to check notes."""
+    """What a call was for: before the query, for the query, to check notes, or to measure how likely a text is."""
 
     SLEEP = "sleep"
     TEST = "test"
     VERIFY = "verify"
+    SCORE = "score"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """Sums over the calls of one context, phase and choice of `sees`.
+    """Sums over the calls of one context, phase, choice of `sees` and level.
 
     `works` counts sleeps or answers that were completed; `cost_usd` is None when a part has no known price.
     """
@@ -66,6 +68,7 @@ class Totals:
     calls: int
     usage: Usage
     cost_usd: float | None
+    level: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +93,8 @@ class BreakEven:
 class Account:
     """One context's side of the ledger.
 
-    `queries` counts all completed answers, `assisted` those that saw a learned context.
+    `queries` counts all completed answers, `assisted` those that saw a learned context; `levels` counts them by
+    (sees, level), because B and b compare only what was asked.
     `baseline_is_own` is False where B was measured on other contexts, for want of own answers without sleep.
     """
 
@@ -102,6 +106,9 @@ class Account:
     test_cost_usd: float | None
     verify: Usage
     verify_cost_usd: float | None
+    score: Usage
+    score_cost_usd: float | None
+    levels: tuple[tuple[str, str, int], ...]
     queries: int
     assisted: int
     saved_tokens: float | None
@@ -112,11 +119,11 @@ class Account:
 
     @property
     def total(self) -> Usage:
-        return self.sleep + self.test + self.verify
+        return self.sleep + self.test + self.verify + self.score
 
     @property
     def total_cost_usd(self) -> float | None:
-        return sum_costs([self.sleep_cost_usd, self.test_cost_usd, self.verify_cost_usd])
+        return sum_costs([self.sleep_cost_usd, self.test_cost_usd, self.verify_cost_usd, self.score_cost_usd])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +132,10 @@ class Ledger:
 
     accounts: tuple[Account, ...]
     total: Account
+
+    def account(self, context_id: str) -> Account | None:
+        """The account of one context, or None if it has none."""
+        return next((account for account in self.accounts if account.context_id == context_id), None)
 
 
 def ledger(totals: Sequence[Totals], names: dict[str, str], *, test_price: float = DEFAULT_TEST_TOKEN_PRICE) -> Ledger:
@@ -215,6 +226,9 @@ def _account(key: str | None, name: str, rows: Sequence[Totals], everyone: _Meas
         test_cost_usd=cost(Phase.TEST),
         verify=usage(Phase.VERIFY),
         verify_cost_usd=cost(Phase.VERIFY),
+        score=usage(Phase.SCORE),
+        score_cost_usd=cost(Phase.SCORE),
+        levels=_levels(rows),
         queries=sum(r.works for r in rows if r.phase is Phase.TEST),
         assisted=own.assisted,
         saved_tokens=_saved(tokens, own.assisted),
@@ -223,6 +237,14 @@ def _account(key: str | None, name: str, rows: Sequence[Totals], everyone: _Meas
         money=money,
         baseline_is_own=is_own,
     )
+
+
+def _levels(rows: Sequence[Totals]) -> tuple[tuple[str, str, int], ...]:
+    counted: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        if row.phase is Phase.TEST and row.works:
+            counted[row.sees or "", row.level or ""] += row.works
+    return tuple((sees, level, works) for (sees, level), works in sorted(counted.items()))
 
 
 def _saved(inputs: BreakEven, assisted: int) -> float | None:

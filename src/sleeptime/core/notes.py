@@ -20,7 +20,7 @@ from sleeptime.core.usage import Usage, sum_costs
 NoteKind = Literal["inference", "anticipated", "plan"]
 NOTE_KINDS: tuple[NoteKind, ...] = ("inference", "anticipated", "plan")
 NoteStatus = Literal["unverified", "verified", "quarantined"]
-StopReason = Literal["finished", "settled", "rounds", "budget", "time", "unreadable", "interrupted"]
+StopReason = Literal["finished", "settled", "rounds", "budget", "window", "time", "unreadable", "interrupted"]
 
 SAMPLE_SEPARATOR = "\n\n---\n\n"
 
@@ -75,7 +75,8 @@ class Revision:
 class Draft:
     """The state of one sleep between two rounds.
 
-    `remarks` is told to the model in the next round (what was cut or refused).
+    `remarks` is told to the model in the next round (what was cut or refused). `is_plain`
+    says that its model gave no tool call and is spoken to in plain text since.
     """
 
     notes: tuple[Note, ...] = ()
@@ -89,6 +90,7 @@ class Draft:
     cost_usd: float | None = 0.0
     remarks: tuple[str, ...] = ()
     sample: int = 0
+    is_plain: bool = False
 
     @property
     def characters(self) -> int:
@@ -131,7 +133,7 @@ class Draft:
                 id=old.id if old else f"n{made + 1}",
                 text=operation.text,
                 kind=operation.kind or (old.kind if old else "inference"),
-                question=operation.question,
+                question=operation.question or (old.question if old and operation.kind is None else None),
                 evidence=evidence(operation.cites, context, notes) or (old.evidence if old else ()),
                 sample=self.sample,
             )
@@ -233,11 +235,10 @@ def evidence(cites: Sequence[str], context: Context, notes: Sequence[Note]) -> t
 
 
 def cut(text: str, characters: int) -> str:
-    """Cut *text* to at most *characters*, behind its last whole line or word there."""
+    """Cut *text* to at most *characters*: behind a line if one ends in the last half, else behind a word."""
     if len(text) <= characters:
         return text
     head = text[: max(0, characters)]
-    for mark in ("\n", " "):
-        if mark in head:
-            return head[: head.rindex(mark)].rstrip()
-    return head
+    line = head.rfind("\n")
+    at = line if line > len(head) // 2 else max(line, head.rfind(" "))
+    return head[:at].rstrip() if at > 0 else head

@@ -41,6 +41,7 @@ class Plan:
             raise BudgetError("Samples and characters are at least 1.")
         if self.samples > 1 and self.temperature == 0:
             raise BudgetError("Parallel samples at temperature 0 would be identical. Give a --temperature above 0.")
+        self.budget.shared_by(self.samples)
         if self.effort is not None and self.effort not in EFFORTS:
             raise BudgetError(f"Effort is one of {', '.join(EFFORTS)}, not {self.effort!r}.")
 

@@ -11,7 +11,8 @@ from sleeptime.core.usage import PriceCard, Usage
 
 ROUND_ATTEMPTS = 2
 FAILED_ROUNDS_TO_STOP = 2
-DEFAULT_ROUND_OUTPUT_TOKENS = 4096
+DEFAULT_ROUND_OUTPUT_TOKENS = 16_384
+"""What one round may say where nothing caps it; a model that reasons does so within it."""
 
 
 def stop_reason(draft: Draft, budget: Budget, *, elapsed_s: float) -> StopReason | None:
@@ -55,6 +56,7 @@ def call_output_tokens(
         left_usd = budget.max_cost_usd - spent_usd - price.cost_usd(Usage(input_tokens=input_tokens))
         if left_usd < 0:
             return 0
-        if price.output_usd_per_mtok > 0:
-            allowed = min(allowed, int(left_usd * 1e6 / price.output_usd_per_mtok))
+        output_usd_per_mtok = price.at(input_tokens).output_usd_per_mtok
+        if output_usd_per_mtok > 0:
+            allowed = min(allowed, int(left_usd * 1e6 / output_usd_per_mtok))
     return max(0, allowed)

@@ -26,7 +26,19 @@ from sleeptime.core.notes import Note, rendered
 _INPUT = re.compile(r"\{\{ *([a-z_]+) *\}\}")
 _ROLE = re.compile(r"^## (system|user|assistant)[ \t]*\n", re.MULTILINE)
 _FRONT = re.compile(r"\A\+\+\+\n(.*?)\n\+\+\+\n", re.DOTALL)
-_KEYS = {"name", "note", "inputs", "levels", "neutral", "think", "wait", "notes_style", "notes_lead", "no_notes"}
+_KEYS = {
+    "name",
+    "note",
+    "inputs",
+    "levels",
+    "neutral",
+    "think",
+    "wait",
+    "notes_style",
+    "notes_lead",
+    "no_notes",
+    "reply",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +52,7 @@ class Prompt:
     notes_style  how notes are written into it
     notes_lead   what stands before notes where there are any
     no_notes     what stands in their place where there are none
+    reply        whether a plain reply stands between <notes> and </notes> ("fenced") or is all notes ("bare")
     """
 
     name: str
@@ -53,6 +66,7 @@ class Prompt:
     notes_style: Literal["text", "listed"] = "text"
     notes_lead: str = ""
     no_notes: str = ""
+    reply: Literal["fenced", "bare"] = "fenced"
     note: str = field(default="", compare=False)
 
     @classmethod
@@ -91,6 +105,7 @@ class Prompt:
             notes_style="listed" if head.get("notes_style") == "listed" else "text",
             notes_lead=str(head.get("notes_lead", "")),
             no_notes=str(head.get("no_notes", "")),
+            reply="bare" if head.get("reply") == "bare" else "fenced",
             note=str(head.get("note", "")),
         )
 

@@ -83,8 +83,9 @@ REVISE_NOTES = Tool(
     },
 )
 
-_FENCED_NOTES = re.compile(r"<notes>(.*?)(?:</notes>|\Z)", re.DOTALL)
-_FENCED_MEMORY = re.compile(r"<memory>(.*?)(</memory>|\Z)", re.DOTALL)
+_THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+_FENCED_NOTES = re.compile(r"<notes>((?:(?!<notes>).)*?)(?:</notes>|\Z)", re.DOTALL)
+_FENCED_MEMORY = re.compile(r"<memory>((?:(?!<memory>).)*?)(</memory>|\Z)", re.DOTALL)
 _RETIRE = re.compile(r"-\s*\[?(n\d+)\]?\s*")
 _REPLACE = re.compile(r"~\s*\[?(n\d+)\]?\s*[:.]?\s*(.+)")
 _LISTED = re.compile(r"\[n\d+\]\s*(inference|plan|anticipated)\s*:\s*(.+)")
@@ -109,18 +110,23 @@ def rethinking(completion: Completion, notes: Sequence[Note]) -> Revision:
         else:
             raise UnreadableReplyError(f"there is no tool {call.name!r}")
     if not operations and not is_done:
-        raise UnreadableReplyError("no tool was called")
+        raise UnreadableReplyError(f"no tool was called{_cut_off(completion)}")
     return Revision(operations=operations, is_done=is_done)
 
 
 def rethinking_plain(completion: Completion, notes: Sequence[Note]) -> Revision:
-    """Read `<memory>…</memory>` and `FINISHED` from a reply without tool calls."""
-    match = _FENCED_MEMORY.search(completion.text)
-    outside = _FENCED_MEMORY.sub("", completion.text)
-    is_done = bool(re.search(r"(?im)^\W*finished\W*$", outside))
-    if match is None and not is_done:
-        raise UnreadableReplyError("there is neither <memory> nor FINISHED")
-    memory = match[1].strip() if match else ""
+    """Read the last `<memory>…</memory>` and `FINISHED` from a reply without tool calls.
+
+    A text that was cut off does not replace a whole one.
+    """
+    said = _THINKING.sub("", completion.text)
+    fenced = list(_FENCED_MEMORY.finditer(said))
+    is_done = bool(re.search(r"(?im)^\W*finished\W*$", _FENCED_MEMORY.sub("", said)))
+    if not fenced and not is_done:
+        raise UnreadableReplyError(f"there is neither <memory> nor FINISHED{_cut_off(completion)}")
+    if fenced and not fenced[-1][2] and notes:
+        raise UnreadableReplyError(f"</memory> is missing{_cut_off(completion)}")
+    memory = fenced[-1][1].strip() if fenced else ""
     return Revision(operations=(_memory(memory, notes),) if memory else (), is_done=is_done)
 
 
@@ -146,18 +152,24 @@ def revising(completion: Completion) -> Revision:
         operations.extend(_noted("add", item) for item in _objects(arguments, "add"))
         is_done = is_done or arguments.get("done") is True
     if not completion.tool_calls:
-        raise UnreadableReplyError("no tool was called")
+        raise UnreadableReplyError(f"no tool was called{_cut_off(completion)}")
     return Revision(operations=tuple(operations), is_done=is_done)
 
 
-def revising_plain(completion: Completion, context: Context, notes: Sequence[Note]) -> Revision:
-    """Read notes in the plain protocol above.
+def revising_plain(
+    completion: Completion, context: Context, notes: Sequence[Note], *, is_fenced: bool = True
+) -> Revision:
+    """Read notes in the plain protocol above, from the last `<notes>…</notes>` unless *is_fenced* is False.
 
     A reply cut off by its token cap loses its last line: half a note is worse than none.
     """
     text = completion.text
-    fenced = _FENCED_NOTES.search(text)
-    lines = (fenced[1] if fenced else text).splitlines()
+    if is_fenced:
+        fenced = list(_FENCED_NOTES.finditer(_THINKING.sub("", text)))
+        if not fenced:
+            raise UnreadableReplyError(f"there is no <notes>{_cut_off(completion)}")
+        text = fenced[-1][1]
+    lines = text.splitlines()
     if completion.finish_reason == "length" and lines:
         lines.pop()
     quotable = {line.strip() for line in context.text.splitlines()}
@@ -214,13 +226,21 @@ def _plain_operation(line: str, cites: tuple[str, ...]) -> Operation:
     )
 
 
+def _cut_off(completion: Completion) -> str:
+    return " (it was cut off by its token cap)" if completion.finish_reason == "length" else ""
+
+
 def _noted(verb: str, item: Mapping[str, Any]) -> Operation:
     kind = item.get("kind")
     question = item.get("question") or None
     if kind not in (None, *NOTE_KINDS) or (question is not None and not isinstance(question, str)):
         raise UnreadableReplyError(f"a note has the wrong kind or question: {dict(item)}")
+    if kind is None and question is not None:
+        kind = "anticipated"
     if kind in ("inference", "plan"):
         question = None
+    if kind == "anticipated" and question is None and verb == "add":
+        raise UnreadableReplyError(f"an anticipated note has no question: {dict(item)}")
     return Operation(
         verb="replace" if verb == "replace" else "add",
         id=_string(item, "id") if verb == "replace" else None,
@@ -233,7 +253,7 @@ def _noted(verb: str, item: Mapping[str, Any]) -> Operation:
 
 def _check_arguments(completion: Completion) -> None:
     if any(UNREADABLE in call.arguments for call in completion.tool_calls):
-        raise UnreadableReplyError("the arguments of a tool call are not a JSON object")
+        raise UnreadableReplyError(f"the arguments of a tool call are not a JSON object{_cut_off(completion)}")
 
 
 def _string(arguments: Mapping[str, Any], key: str) -> str:
