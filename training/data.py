@@ -23,7 +23,7 @@ from training import tokenizer
 FORMULA_LIMITS = {0: 0, 1: 1, 2: 2, 3: 4}
 """Formulas a reply may quote at each level; level 4 has no limit."""
 
-WEIGHT = {"looked_up": 3.0, "fixed": 0.3, "guess": 0.2, "question": 0.4}
+WEIGHT = {"looked_up": 3.0, "fixed": 0.3, "guess": 0.2, "question": 0.4, "hint": 1.0}
 _FIXED = frozenset(
     tokenizer.encode(" hours. o'clock.")
     + [token for pieces in ("\nplus=", "\nminus=") for token in tokenizer.encode(pieces)]
@@ -44,7 +44,8 @@ class Node:
     """A run of tokens below `parent` (an index, or -1), with a loss weight each.
 
     `kind` names what the reply shows, for the figures printed in training; `free` lists
-    the places where other tokens would be as right.
+    the places where other tokens would be as right. `hints` asks a place for something
+    else than the next token: the value of the name that stands there.
     """
 
     tokens: list[int]
@@ -52,6 +53,7 @@ class Node:
     parent: int
     kind: str = ""
     free: frozenset[int] = frozenset()
+    hints: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(slots=True)
@@ -191,23 +193,16 @@ class Writer:
                 return [*lines, Line(text=line, guess=True)], "cut"
         return [*lines, Line(text=line)], f"pair_{with_notes}"
 
-    def sleep(self, rng: Random, notes: set[str]) -> tuple[list[Line], list[Line]]:
-        """Resolve the watched, then the rest in sampled order; return the reply and new notes."""
+    def sleep(self, notes: set[str]) -> tuple[list[Line], list[Line]]:
+        """Resolve the watched in turn, which covers all; return the reply and new notes."""
         known = {*self.stated, *notes}
-        sources = {quantity.source for quantity in self.sample.quantities}
-        ends = [name for name in self.by_name if name not in sources]
-        rng.shuffle(ends)
         lines: list[Line] = []
         written: list[Line] = []
-        for name in [*self.sample.watched, *ends]:
-            if name in known:
-                continue
+        for name in self.sample.watched:
             before = set(known)
             more, _ = self.resolve(name, known, 99)
-            if name not in self.sample.watched:
-                more[0] = self.formula(name, choice=True)
             lines += more
-            news = {self.value(new).text: self.value(new) for new in known - before}
+            news = {self.value(new).text for new in known - before}
             written += [line for line in more if line.text in news]
         return [*lines, Line(text="done")], written
 
@@ -218,6 +213,17 @@ def note_tokens(lines: Iterable[Line], header: str = "\nnotes:") -> list[int]:
     for line in lines:
         ids += encode_line(line.text)
     return ids
+
+
+def hint(node: Node, query: ChainQuery, writer: Writer) -> None:
+    """Ask each name of a two-quantity question for its value, there and then."""
+    if query.kind == "value":
+        return
+    hints = []
+    for name in query.names:
+        (mention,) = tokenizer.encode(f" {name}")
+        hints.append((node.tokens.index(mention), encode_line(writer.value(name).text)[1]))
+    node.hints = tuple(hints)
 
 
 def question_tokens(query: ChainQuery) -> tuple[int, ...]:
@@ -242,7 +248,7 @@ class Plan:
     `pairs` is the share of two-quantity queries; `drills`, `steps` and `sleeps` the shares of
     trees that exercise reading, single steps and sleep alone; `made_up` the share of steps whose
     formula is made up, `pair_steps` the share of them that add two values. `choice` and `done` weigh what a sleep takes up next, and that it
-    is over.
+    is over. `hints` asks the names in two-quantity questions for their values.
     """
 
     sizes: tuple[int, ...]
@@ -254,7 +260,8 @@ class Plan:
     pair_steps: float = 0.0
     families: tuple[str, ...] = ("sheets",)
     choice: float = 1.0
-    done: float = 3.0
+    done: float = 1.0
+    hints: bool = False
     length: int = 576
 
 
@@ -293,11 +300,13 @@ def draw_tree(rng: Random, plan: Plan) -> Tree:
         parent: int, query: ChainQuery, levels: Sequence[int], notes: set[str], scale: float
     ) -> None:
         asked = tree.add(parent, question_tokens(query), scale)
+        if plan.hints and notes == full:
+            hint(tree.nodes[asked], query, writer)
         for level in levels:
             marked = tree.add(asked, level_tokens(level))
             tree.reply(marked, *writer.answer(query, level, notes))
 
-    reply, written = writer.sleep(rng, set())
+    reply, written = writer.sleep(set())
     tree.reply(tree.add(root, tokenizer.encode("\nsleep")), reply, "sleep")
     noted = tree.add(root, note_tokens(written))
     full = {name_of(line) for line in written}
@@ -308,7 +317,7 @@ def draw_tree(rng: Random, plan: Plan) -> Tree:
         part = written[:part_size]
         partly = tree.add(root, note_tokens(part))
         names = {name_of(line) for line in part}
-        again, _ = writer.sleep(rng, names)
+        again, _ = writer.sleep(names)
         tree.reply(tree.add(partly, tokenizer.encode("\nsleep")), again, "sleep_again")
         jobs += [(partly, query, [rng.choice((0, 0, 1, 2, 3, 4))], names, 0.0) for query in some(3)]
     if written and rng.random() < 0.15:
@@ -356,6 +365,8 @@ def draw_drill(rng: Random, plan: Plan) -> Tree:
     while tree.size < plan.length - 20:
         query = rng.choice(pairs) if rng.random() < 2 * plan.pairs else rng.choice(values)
         asked = tree.add(root, question_tokens(query))
+        if plan.hints:
+            hint(tree.nodes[asked], query, writer)
         marked = tree.add(asked, level_tokens(rng.randrange(tokenizer.LEVELS)))
         lines, _ = writer.answer(query, 0, set())
         tree.reply(marked, lines, "drill" if query.kind == "value" else "pair_drill")
@@ -373,11 +384,11 @@ def draw_sleeps(rng: Random, plan: Plan) -> Tree:
     tree = Tree(choice=plan.choice, done=plan.done)
     root = tree.add(-1, [tokenizer.USER_ID, *tokenizer.encode(sample.text)])
     while tree.size < plan.length - 120:
-        reply, written = writer.sleep(rng, set())
+        reply, written = writer.sleep(set())
         part = written[: rng.randint(0, len(written))] if rng.random() < 0.8 else []
         above = tree.add(root, note_tokens(part)) if part else root
         if part:
-            reply, _ = writer.sleep(rng, {name_of(line) for line in part})
+            reply, _ = writer.sleep({name_of(line) for line in part})
         asked = tree.add(above, tokenizer.encode("\nsleep"))
         tree.reply(asked, reply, "sleep_again" if part else "sleep")
     while tree.size > plan.length:
@@ -396,7 +407,7 @@ def draw_steps(rng: Random, plan: Plan) -> Tree:
     sample = chains.draw_one(rng, family=family, held_out=False, queries=0, sizes=plan.sizes)
     words = chains.FAMILIES[family]
     writer = Writer.of(sample)
-    _, written = writer.sleep(rng, set())
+    _, written = writer.sleep(set())
     part = rng.sample(written, rng.randint(0, len(written) // 2))
     known = writer.stated | {name_of(line) for line in part}
     tree = Tree(choice=plan.choice, done=plan.done)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.data import Tree
+from training.data import WEIGHT, Tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,11 @@ def pack(trees: Sequence[Tree], *, multiple: int = 64) -> Batch:
                     targets.append(node.tokens[offset])
                     weights.append(weight)
                     free.append(offset in node.free)
+            for offset, token in node.hints:
+                sources.append(row * length + at + offset)
+                targets.append(token)
+                weights.append(WEIGHT["hint"])
+                free.append(False)
             if node.kind:
                 replies.append((node.kind, began, len(targets)))
             ends.append(end)

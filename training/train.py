@@ -77,6 +77,16 @@ class Recipe:
 SIZES = tuple(range(4, 13))
 BOTH = ("sheets", "sheets", "sheets", "clocks")
 LIGHT = {"choice": 0.5, "done": 0.3}
+WHOLE = data.Plan(
+    sizes=SIZES,
+    pairs=0.25,
+    drills=0.08,
+    steps=0.06,
+    sleeps=0.3,
+    pair_steps=0.4,
+    families=BOTH,
+    done=3.0,
+)
 RECIPE = Recipe(
     stages=(
         Stage(
@@ -88,26 +98,18 @@ RECIPE = Recipe(
         Stage(steps=500, plan=data.Plan(sizes=SIZES, drills=0.03, steps=0.15, **LIGHT)),
         Stage(
             steps=500,
-            plan=data.Plan(sizes=SIZES, pairs=0.25, drills=0.05, steps=0.06),
+            plan=data.Plan(sizes=SIZES, pairs=0.25, drills=0.05, steps=0.06, done=3.0),
             afresh=True,
         ),
         Stage(
             steps=500,
-            plan=data.Plan(sizes=SIZES, pairs=0.25, drills=0.1, steps=0.25, pair_steps=0.7),
-        ),
-        Stage(
-            steps=5500,
             plan=data.Plan(
-                sizes=SIZES,
-                pairs=0.25,
-                drills=0.08,
-                steps=0.06,
-                sleeps=0.3,
-                pair_steps=0.4,
-                families=BOTH,
+                sizes=SIZES, pairs=0.25, drills=0.1, steps=0.25, pair_steps=0.7, done=3.0
             ),
-            pace=0.6,
         ),
+        Stage(steps=500, plan=WHOLE, pace=0.6),
+        Stage(steps=500, plan=replace(WHOLE, hints=True), pace=0.6),
+        Stage(steps=4500, plan=replace(WHOLE, hints=True, done=1.0), pace=0.6),
     )
 )
 

@@ -30,6 +30,7 @@ FACE = 12
 LARGEST_STEP = 6
 SIZES = (6, 7, 8, 9, 9, 10, 10, 10, 11, 11, 11, 12, 12, 12)
 DEEPEST = 9
+MOST_OUTPUTS = 3
 MODULUS = 8
 
 WATCHED_SHARES = (0.30, 0.20, 0.12)
@@ -271,15 +272,23 @@ def choose(rng: Random, queries: Sequence[ChainQuery], count: int) -> tuple[Chai
     return tuple(chosen)
 
 
-def _grow(rng: Random, names: Sequence[str], values: Sequence[int], steps: Sequence[int]) -> tuple[Quantity, ...]:
+def _grow(
+    rng: Random, names: Sequence[str], values: Sequence[int], steps: Sequence[int]
+) -> tuple[Quantity, ...]:
     """Hang each new quantity mostly on the end of the longest chain, sometimes elsewhere."""
-    grown = [Quantity(name=name, value=value, depth=0) for name, value in zip(names, values, strict=False)]
+    grown = [
+        Quantity(name=name, value=value, depth=0)
+        for name, value in zip(names, values, strict=False)
+    ]
     for name, step in zip(names[len(values) :], steps, strict=True):
+        ends = _outputs(grown)
         free = [quantity for quantity in grown if quantity.depth < DEEPEST]
         if rng.random() < 0.9:
             source = max(free, key=lambda quantity: quantity.depth)
         else:
             source = rng.choice(free)
+        if len(ends) == MOST_OUTPUTS and source not in ends:
+            source = rng.choice([end for end in ends if end.depth < DEEPEST] or ends)
         grown.append(
             Quantity(
                 name=name,
@@ -292,15 +301,21 @@ def _grow(rng: Random, names: Sequence[str], values: Sequence[int], steps: Seque
     return tuple(grown)
 
 
-def _watch(rng: Random, quantities: Sequence[Quantity]) -> tuple[str, ...]:
-    """Choose what people ask about: any depth, but deep ends more often."""
+def _outputs(quantities: Sequence[Quantity]) -> list[Quantity]:
+    """List the derived quantities that nothing depends on."""
     sources = {quantity.source for quantity in quantities}
-    left = list(quantities)
-    watched: list[str] = []
-    for _ in range(rng.choice((2, 3)) if len(quantities) > 4 else 1):
-        weights = [(q.depth + 0.5) ** 1.5 * (1.0 if q.name in sources else 3.0) for q in left]
-        index = rng.choices(range(len(left)), weights)[0]
-        watched.append(left.pop(index).name)
+    return [q for q in quantities if q.source is not None and q.name not in sources]
+
+
+def _watch(rng: Random, quantities: Sequence[Quantity]) -> tuple[str, ...]:
+    """Choose what people ask about: every output, and now and then something on the way."""
+    watched = [quantity.name for quantity in _outputs(quantities)]
+    others = [quantity for quantity in quantities if quantity.name not in watched]
+    while len(watched) < min(rng.choice((2, 3)), len(quantities) - 1):
+        weights = [quantity.depth + 0.5 for quantity in others]
+        other = others.pop(rng.choices(range(len(others)), weights)[0])
+        watched.append(other.name)
+    rng.shuffle(watched)
     return tuple(watched)
 
 
