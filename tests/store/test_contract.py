@@ -32,6 +32,8 @@ NOTES = (
     Note(id="n3", text=WILD, kind="plan", status="quarantined", sample=1),
 )
 
+NOTE_AT = "context_id, version, {}, id, kind, status, sample, question, text, evidence"
+
 
 def a_context(name: str = "boxes", *, body: str = "Seven boxes.\n\nFive more.", day: int = 0) -> Context:
     return Context(id=f"c{name}", name=name, text=body, created_at=NOON + timedelta(days=day), source=f"{name}.txt")
@@ -65,6 +67,7 @@ def a_call(
     work_id: str | None = "w1",
     context_id: str | None = "cboxes",
     sees: str | None = "context",
+    level: str | None = "v2",
 ) -> Call:
     return Call(
         id=f"call-{number}",
@@ -80,7 +83,7 @@ def a_call(
         version=3,
         work_id=work_id,
         sees=sees,
-        level="v2",
+        level=level,
         request_id="r-1",
     )
 
@@ -261,7 +264,7 @@ async def test_forgetting_deletes_all_of_one_context_but_its_ledger(store: SqlSt
         await store.publish(a_learned(each), sleep_id=None)
         await store.begin_sleep(a_sleep(each, number=number))
         await store.keep_answer(each.id, f"w-{each.name}", an_answer(), NOON)
-    await store.checkpoint("s1", Draft(notes=NOTES))
+    await store.checkpoint("s1", Draft(notes=NOTES, rounds=1))
     await store.record(a_call(1))
 
     await store.forget(context.id)
@@ -358,6 +361,11 @@ async def test_publishing_for_a_forgotten_context_says_so(store: SqlStore) -> No
         "DELETE FROM learned_contexts",
         "UPDATE calls SET cost_usd = 0",
         "DELETE FROM calls",
+        "INSERT INTO learned_contexts SELECT * FROM learned_contexts",
+        "INSERT INTO notes SELECT * FROM notes",
+        "INSERT INTO calls SELECT * FROM calls",
+        f"INSERT INTO notes SELECT {NOTE_AT.format('position + 3')} FROM notes",  # noqa: S608  # constants
+        f"INSERT INTO notes SELECT {NOTE_AT.format('position - 3')} FROM notes",  # noqa: S608  # constants
     ],
 )
 async def test_the_database_itself_refuses_to_rewrite_versions_and_ledger(
@@ -369,7 +377,7 @@ async def test_the_database_itself_refuses_to_rewrite_versions_and_ledger(
     driver = {"sqlite": "aiosqlite", "postgresql": "asyncpg"}[scheme]
     intruder = create_async_engine(f"{scheme}+{driver}://{rest}")
 
-    with pytest.raises(DBAPIError, match=r"never changed|only appended"):
+    with pytest.raises(DBAPIError, match=r"never changed|only appended|duplicate key"):
         async with intruder.begin() as connection:
             await connection.execute(text(statement))
     await intruder.dispose()
@@ -390,7 +398,7 @@ async def test_a_sleep_goes_on_where_its_drafts_stopped(database: str) -> None:
     async with aclosing(await open_store(database)) as store:
         await store.add_context(context)
         await store.begin_sleep(a_sleep(context))
-        for draft in (drafts[1], Draft(rounds=1), drafts[0]):
+        for draft in (Draft(rounds=1, sample=1), drafts[1], Draft(rounds=1), drafts[0], drafts[0]):
             await store.checkpoint("s1", draft)
 
     async with aclosing(await open_store(database)) as store:
@@ -442,16 +450,75 @@ async def test_an_interim_version_leaves_the_sleep_open(store: SqlStore) -> None
     assert (await store.begin_sleep(a_sleep(context, number=2))).drafts == (Draft(rounds=1),)
 
 
+KEPT = Draft(notes=NOTES[:1], notes_made=1, rounds=1, usage=SPENT)
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        KEPT,
+        replace(KEPT, usage=SPENT + SPENT, remarks=("The last reply could not be read.",)),
+        replace(KEPT, usage=SPENT + SPENT, rounds=2, notes=NOTES),
+        replace(KEPT, usage=SPENT + SPENT).failed(),
+    ],
+)
+async def test_a_draft_goes_on_from_the_one_kept(store: SqlStore, later: Draft) -> None:
+    context = await store.add_context(a_context())
+    await store.begin_sleep(a_sleep(context))
+    await store.checkpoint("s1", KEPT)
+
+    await store.checkpoint("s1", later)
+
+    assert (await store.begin_sleep(a_sleep(context))).drafts == (later,)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Draft(),
+        replace(KEPT, notes=NOTES[1:2], usage=SPENT + SPENT),
+        replace(KEPT, rounds=2, usage=Usage(input_tokens=1000, output_tokens=1000)),
+        replace(KEPT, rounds=3, usage=SPENT + SPENT),
+    ],
+)
+async def test_a_draft_of_another_process_is_refused(store: SqlStore, other: Draft) -> None:
+    context = await store.add_context(a_context())
+    await store.begin_sleep(a_sleep(context))
+    await store.checkpoint("s1", KEPT)
+
+    with pytest.raises(StoreError, match="Another process sleeps on this context"):
+        await store.checkpoint("s1", other)
+
+    assert (await store.begin_sleep(a_sleep(context))).drafts == (KEPT,)
+
+
+async def test_of_two_who_sleep_the_same_sleep_one_is_told(database: str) -> None:
+    async with aclosing(await open_store(database)) as one, aclosing(await open_store(database)) as other:
+        context = await one.add_context(a_context())
+        await one.begin_sleep(a_sleep(context))
+        await other.begin_sleep(a_sleep(context))
+        drafts = [replace(KEPT, notes=NOTES[:1]), replace(KEPT, notes=NOTES[1:2])]
+
+        told = await asyncio.gather(
+            one.checkpoint("s1", drafts[0]), other.checkpoint("s1", drafts[1]), return_exceptions=True
+        )
+
+        assert sorted(type(result) for result in told if result) == [StoreError]
+        assert (await one.begin_sleep(a_sleep(context))).drafts == (drafts[told.index(None)],)
+
+
 async def test_samples_are_checkpointed_side_by_side(store: SqlStore) -> None:
     context = await store.add_context(a_context())
     await store.begin_sleep(a_sleep(context))
 
-    await asyncio.gather(
-        *(store.checkpoint("s1", Draft(rounds=round_, sample=sample)) for round_ in (1, 2) for sample in range(10))
-    )
+    async def sleep(sample: int) -> None:
+        for round_ in (1, 2):
+            await store.checkpoint("s1", Draft(rounds=round_, sample=sample))
+
+    await asyncio.gather(*(sleep(sample) for sample in range(10)))
 
     drafts = (await store.begin_sleep(a_sleep(context))).drafts
-    assert [draft.sample for draft in drafts] == list(range(10))
+    assert [(draft.sample, draft.rounds) for draft in drafts] == [(sample, 2) for sample in range(10)]
 
 
 async def test_many_who_begin_the_same_sleep_share_it(database: str) -> None:
@@ -512,35 +579,39 @@ async def test_many_calls_recorded_at_once_are_all_there(store: SqlStore) -> Non
 
 async def test_a_cancelled_writer_leaves_the_store_usable(store: SqlStore) -> None:
     writers = [asyncio.create_task(store.record(a_call(i))) for i in range(50)]
-    await asyncio.sleep(0.01)
+    await writers[0]
     for writer in writers:
         writer.cancel()
     done = await asyncio.gather(*writers, return_exceptions=True)
 
     await store.record(a_call(99))
 
-    assert {type(result) for result in done} <= {type(None), asyncio.CancelledError}
+    assert {type(result) for result in done} == {type(None), asyncio.CancelledError}
     kept = {call.id for call in await store.calls()}
     assert {f"call-{i}" for i, result in enumerate(done) if result is None} | {"call-99"} <= kept
 
 
-async def test_totals_are_sums_by_context_phase_and_sees(store: SqlStore) -> None:
+async def test_totals_are_sums_by_context_phase_sees_and_level(store: SqlStore) -> None:
     for call in (
-        a_call(1, phase=Phase.SLEEP, sees=None, work_id="s1"),
-        a_call(2, phase=Phase.SLEEP, sees=None, work_id="s1"),
+        a_call(1, phase=Phase.SLEEP, sees=None, level=None, work_id="s1"),
+        a_call(2, phase=Phase.SLEEP, sees=None, level=None, work_id="s1"),
         a_call(3),
         a_call(4, work_id="w2"),
         a_call(5, sees="learned", work_id="w3"),
-        a_call(6, context_id=None, work_id=None),
+        a_call(6, sees="learned", level="v4", work_id="w4"),
+        a_call(7, context_id=None, work_id=None),
     ):
         await store.record(call)
 
-    def total(context_id: str | None, phase: Phase, sees: str | None, works: int, count: int) -> Totals:
+    def total(
+        context_id: str | None, phase: Phase, sees: str | None, level: str | None, works: int, count: int
+    ) -> Totals:
         usage = sum([SPENT] * count, Usage())
         return Totals(
             context_id=context_id,
             phase=phase,
             sees=sees,
+            level=level,
             works=works,
             calls=count,
             usage=usage,
@@ -548,46 +619,51 @@ async def test_totals_are_sums_by_context_phase_and_sees(store: SqlStore) -> Non
         )
 
     assert await store.totals() == [
-        total("cboxes", Phase.SLEEP, None, 1, 2),
-        total("cboxes", Phase.TEST, "context", 2, 2),
-        total("cboxes", Phase.TEST, "learned", 1, 1),
-        total(None, Phase.TEST, "context", 0, 1),
+        total("cboxes", Phase.SLEEP, None, None, 1, 2),
+        total("cboxes", Phase.TEST, "context", "v2", 2, 2),
+        total("cboxes", Phase.TEST, "learned", "v2", 1, 1),
+        total("cboxes", Phase.TEST, "learned", "v4", 1, 1),
+        total(None, Phase.TEST, "context", "v2", 0, 1),
     ]
 
 
-async def test_a_work_counts_when_one_of_its_calls_came_back(store: SqlStore) -> None:
-    await store.record(a_call(1, outcome="UpstreamError", usage=Usage(), cost_usd=None))
-    await store.record(a_call(2))
-    await store.record(a_call(3, work_id="w2", outcome="UpstreamError", usage=Usage(), cost_usd=None))
-
-    [total] = await store.totals()
-
-    assert (total.works, total.calls, total.cost_usd) == (1, 3, 0.5)
-
-
 @pytest.mark.parametrize(
-    ("outcome", "usage", "cost_usd"),
+    ("outcomes", "works"),
     [
-        ("ok", SPENT, None),
-        ("ok", Usage(), None),
-        ("MalformedReplyError", SPENT, None),
-        ("UpstreamError", Usage(), 0.5),
+        (["ok"], 1),
+        (["ok", "ok"], 1),
+        (["UpstreamError", "ok"], 1),
+        (["UpstreamError"], 0),
+        (["ok", "UpstreamError"], 0),
+        (["ok", "UpstreamError", "ok"], 1),
     ],
 )
-async def test_an_unknown_price_makes_the_sum_unknown_unless_nothing_was_spent(
-    store: SqlStore, outcome: str, usage: Usage, cost_usd: float | None
+async def test_a_work_is_completed_when_its_latest_call_came_back(
+    store: SqlStore, outcomes: list[str], works: int
 ) -> None:
+    for number, outcome in enumerate(outcomes):
+        await store.record(a_call(number, outcome=outcome))
+        await store.record(a_call(100 + number, context_id="cother", work_id=f"w{outcome}"))
+
+    total, _other = await store.totals()
+
+    assert (total.works, total.calls) == (works, len(outcomes))
+
+
+@pytest.mark.parametrize("outcome", ["ok", "CancelledError", "MalformedReplyError", "EndpointUnreachableError"])
+@pytest.mark.parametrize("usage", [SPENT, Usage()])
+async def test_a_call_of_unknown_cost_makes_the_sum_unknown(store: SqlStore, outcome: str, usage: Usage) -> None:
     await store.record(a_call(1))
     await store.record(a_call(2, outcome=outcome, usage=usage, cost_usd=None))
 
     [total] = await store.totals()
 
-    assert total.cost_usd == cost_usd
+    assert total.cost_usd is None
     assert total.usage == SPENT + usage
 
 
-async def test_calls_that_failed_before_spending_cost_nothing(store: SqlStore) -> None:
-    await store.record(a_call(1, outcome="UpstreamError", usage=Usage(), cost_usd=None))
+async def test_refused_calls_cost_nothing(store: SqlStore) -> None:
+    await store.record(a_call(1, outcome="UpstreamError", usage=Usage(), cost_usd=0.0))
 
     [total] = await store.totals()
 

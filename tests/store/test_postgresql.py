@@ -68,3 +68,13 @@ async def test_sslmode_is_understood_as_other_programs_write_it(postgresql_url: 
 
     assert store.url.startswith("postgresql://")
     await store.aclose()
+
+
+@pytest.mark.parametrize("table", ["learned_contexts", "notes", "calls", "contexts"])
+async def test_truncating_is_no_way_around_the_guards(postgresql_url: str, table: str) -> None:
+    await (await open_store(postgresql_url)).aclose()
+    intruder = await asyncpg.connect(postgresql_url)
+
+    with pytest.raises(asyncpg.RestrictViolationError, match=r"never changed|only appended"):
+        await intruder.execute(f"TRUNCATE {table} CASCADE")
+    await intruder.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -83,6 +84,13 @@ def test_a_draft_comes_back_from_json(draft: Draft) -> None:
     assert written.isascii()
     assert "\x00" not in written
     assert rows.draft_of(written) == draft
+
+
+def test_a_draft_written_before_a_field_was_there_takes_its_default() -> None:
+    written = json.loads(rows.draft_json(Draft(rounds=2)))
+    del written["failed_in_a_row"]
+
+    assert rows.draft_of(json.dumps(written)) == Draft(rounds=2)
 
 
 @given(

@@ -23,6 +23,9 @@ from sqlalchemy.pool import Pool
 
 from sleeptime.core.context import Context
 from sleeptime.core.errors import DatabaseBusyError, DatabaseCorruptError, DatabaseFullError, StoreError
+from sleeptime.core.ledger import Call, Phase
+from sleeptime.core.notes import LearnedContext, Note
+from sleeptime.core.usage import Usage
 from sleeptime.store import open_store
 
 pytestmark = pytest.mark.anyio
@@ -30,8 +33,28 @@ pytestmark = pytest.mark.anyio
 BODY = "Seven boxes stand in the hall. " * 2000
 
 
+NOON = datetime(2026, 5, 4, tzinfo=UTC)
+A_CALL = Call(id="call-1", at=NOON, phase=Phase.TEST, model="m", usage=Usage(), cost_usd=0.5, latency_s=1.0)
+
+
 def a_context(name: str = "boxes", body: str = BODY) -> Context:
-    return Context(id=f"c{name}", name=name, text=body, created_at=datetime(2026, 5, 4, tzinfo=UTC))
+    return Context(id=f"c{name}", name=name, text=body, created_at=NOON)
+
+
+def a_learned() -> LearnedContext:
+    return LearnedContext(
+        context_id="cboxes",
+        context_fingerprint=a_context().fingerprint,
+        notes=(Note(id="n1", text="seven"), Note(id="n2", text="boxes")),
+        strategy="notes",
+        model="m",
+        prompt_fingerprint="f" * 16,
+        usage=Usage(),
+        cost_usd=0.5,
+        stop_reasons=("finished",),
+        rounds=1,
+        created_at=NOON,
+    )
 
 
 @pytest.fixture
@@ -127,6 +150,38 @@ async def test_readers_need_not_wait_for_a_writer(path: Path) -> None:
 
         async with aclosing(await open_store(path, busy_timeout_s=0.05)) as store:
             assert (await store.context("boxes")).source == ""
+
+
+@pytest.mark.parametrize("table", ["learned_contexts", "notes", "calls"])
+@pytest.mark.parametrize("verb", ["INSERT OR REPLACE", "REPLACE", "INSERT OR IGNORE"])
+async def test_replacing_is_no_way_around_the_guards(path: Path, table: str, verb: str) -> None:
+    async with aclosing(await open_store(path)) as store:
+        published = await store.publish(a_learned(), sleep_id="s1")
+        await store.record(A_CALL)
+
+        with (
+            closing(sqlite3.connect(path)) as intruder,
+            pytest.raises(sqlite3.IntegrityError, match=r"never changed|only appended"),
+        ):
+            intruder.execute(f"{verb} INTO {table} SELECT * FROM {table}")  # noqa: S608  # constants
+
+        assert await store.learned(published.context_id) == published
+        assert await store.calls() == [A_CALL]
+
+
+@pytest.mark.parametrize(("table", "kept"), [("calls", "position"), ("calls", "id"), ("learned_contexts", "sleep_id")])
+async def test_a_row_is_not_replaced_through_one_of_its_keys(path: Path, table: str, kept: str) -> None:
+    async with aclosing(await open_store(path)) as store:
+        await store.publish(a_learned(), sleep_id="s1")
+        await store.record(A_CALL)
+    fresh = {"position": "77", "id": "'new'", "version": "77", "sleep_id": "'new'"}
+    del fresh[kept]
+
+    with closing(sqlite3.connect(path)) as intruder:
+        columns = [row[1] for row in intruder.execute(f"PRAGMA table_info({table})")]
+        values = ", ".join(fresh.get(column, column) for column in columns)
+        with pytest.raises(sqlite3.IntegrityError, match=r"never changed|only appended"):
+            intruder.execute(f"REPLACE INTO {table} SELECT {values} FROM {table}")  # noqa: S608  # constants
 
 
 async def test_what_is_forgotten_is_overwritten(path: Path) -> None:

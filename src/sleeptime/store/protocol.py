@@ -92,7 +92,11 @@ class Store(Protocol):
         ...
 
     async def checkpoint(self, sleep_id: str, draft: Draft) -> None:
-        """Keep one sample's draft after a round."""
+        """Keep one sample's draft after a model call.
+
+        Raises StoreError for a draft that does not go on from the one kept: then another process sleeps
+        on the same context. It is told when it has paid for a call; only a lease would tell it before.
+        """
         ...
 
     async def end_sleep(self, sleep_id: str) -> None:
@@ -110,7 +114,11 @@ class Store(Protocol):
         ...
 
     async def totals(self) -> Sequence[Totals]:
-        """The ledger's sums by context, phase and `sees`, computed by the database."""
+        """The ledger's sums by context, phase, `sees` and level, computed by the database.
+
+        `works` counts the sleeps or answers (`work_id`) that were completed: whose latest call came back "ok".
+        The cost is unknown when that of any call is.
+        """
         ...
 
     async def keep_answer(self, context_id: str, work_id: str, answer: Answer, at: datetime) -> None:

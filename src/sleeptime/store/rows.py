@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from sleeptime.core.budget import Level
@@ -52,6 +53,7 @@ def learned_row(learned: LearnedContext) -> Row:
         "rounds": learned.rounds,
         "failed_rounds": learned.failed_rounds,
         "samples": learned.samples,
+        "note_count": len(learned.notes),
         "created_at": learned.created_at,
     }
 
@@ -138,6 +140,7 @@ def totals_of(row: Row) -> Totals:
         context_id=row["context_id"],
         phase=Phase(row["phase"]),
         sees=row["sees"],
+        level=row["level"],
         works=row["works"],
         calls=row["calls"],
         usage=_usage_of({name: int(row[name]) for name in _usage_row(Usage())}),
@@ -179,39 +182,19 @@ def answer_of(row: Row) -> Answer:
 
 def draft_json(draft: Draft) -> str:
     """Write *draft* as JSON."""
+    written = {field.name: getattr(draft, field.name) for field in fields(draft)}
     return json.dumps(
-        {
-            "notes": [_note_json(note) for note in draft.notes],
-            "notes_made": draft.notes_made,
-            "rounds": draft.rounds,
-            "failed_rounds": draft.failed_rounds,
-            "failed_in_a_row": draft.failed_in_a_row,
-            "is_done": draft.is_done,
-            "is_settled": draft.is_settled,
-            "usage": _usage_row(draft.usage),
-            "cost_usd": draft.cost_usd,
-            "remarks": draft.remarks,
-            "sample": draft.sample,
-        }
+        {**written, "notes": [_note_json(note) for note in draft.notes], "usage": _usage_row(draft.usage)}
     )
 
 
 def draft_of(text: str) -> Draft:
-    """Read a draft from JSON."""
-    fields: Row = json.loads(text)
-    return Draft(
-        notes=tuple(_note_of(note) for note in fields["notes"]),
-        notes_made=fields["notes_made"],
-        rounds=fields["rounds"],
-        failed_rounds=fields["failed_rounds"],
-        failed_in_a_row=fields["failed_in_a_row"],
-        is_done=fields["is_done"],
-        is_settled=fields["is_settled"],
-        usage=_usage_of(fields["usage"]),
-        cost_usd=fields["cost_usd"],
-        remarks=tuple(fields["remarks"]),
-        sample=fields["sample"],
-    )
+    """Read a draft from JSON. What it does not say, because it was written earlier, is as in a new draft."""
+    written: dict[str, Any] = json.loads(text)  # Any: each field has its own type
+    written["notes"] = tuple(_note_of(note) for note in written["notes"])
+    written["usage"] = _usage_of(written["usage"])
+    written["remarks"] = tuple(written["remarks"])
+    return Draft(**written)
 
 
 def _note_json(note: Note) -> Row:
@@ -226,15 +209,15 @@ def _note_json(note: Note) -> Row:
     }
 
 
-def _note_of(fields: Row) -> Note:
+def _note_of(row: Row) -> Note:
     return Note(
-        id=fields["id"],
-        text=fields["text"],
-        kind=fields["kind"],
-        question=fields["question"],
-        evidence=tuple(Span(section=section, start=start, end=end) for section, start, end in fields["evidence"]),
-        status=fields["status"],
-        sample=fields["sample"],
+        id=row["id"],
+        text=row["text"],
+        kind=row["kind"],
+        question=row["question"],
+        evidence=tuple(Span(section=section, start=start, end=end) for section, start, end in row["evidence"]),
+        status=row["status"],
+        sample=row["sample"],
     )
 
 

@@ -14,7 +14,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -27,7 +27,6 @@ from sqlalchemy import (
     Table,
     case,
     delete,
-    distinct,
     event,
     func,
     insert,
@@ -227,12 +226,6 @@ class SqlStore:
             .correlate(contexts)
             .scalar_subquery()
         )
-        count = (
-            select(func.count())
-            .where(notes.c.context_id == contexts.c.id, notes.c.version == learned_contexts.c.version)
-            .correlate(contexts, learned_contexts)
-            .scalar_subquery()
-        )
         statement = (
             select(
                 contexts.c.id,
@@ -240,7 +233,7 @@ class SqlStore:
                 contexts.c.characters,
                 contexts.c.created_at,
                 func.coalesce(learned_contexts.c.version, 0).label("versions"),
-                count.label("notes"),
+                func.coalesce(learned_contexts.c.note_count, 0).label("notes"),
                 learned_contexts.c.created_at.label("slept_at"),
             )
             .outerjoin_from(
@@ -329,13 +322,25 @@ class SqlStore:
         )
 
     async def checkpoint(self, sleep_id: str, draft: Draft) -> None:
-        """Keep one sample's draft after a round."""
+        """Keep one sample's draft after a model call.
+
+        Raises StoreError for a draft that does not go on from the one kept: then another process sleeps
+        on the same context. It is told when it has paid for a call; only a lease would tell it before.
+        """
         async with self._writing() as connection:
             open_sleep = select(sleeps.c.id).where(sleeps.c.id == sleep_id).with_for_update()
             if await connection.scalar(open_sleep) is None:
                 raise StoreError(
                     f"Sleep {sleep_id} is over: its context was forgotten, or another process has finished it. "
                     "`sleeptime list` shows what is stored."
+                )
+            kept = await connection.scalar(
+                select(drafts.c.draft).where(drafts.c.sleep_id == sleep_id, drafts.c.sample == draft.sample)
+            )
+            if not _goes_on_from(rows.draft_of(kept) if kept else Draft(), draft):
+                raise StoreError(
+                    f"Another process sleeps on this context (sleep {sleep_id}), and has kept what it learned. "
+                    "Let it finish, or stop it, and run the command again: the sleep goes on where it was."
                 )
             await _keep_draft(connection, sleep_id, draft)
 
@@ -367,26 +372,25 @@ class SqlStore:
         return [rows.call_of(row) for row in reversed(found)]
 
     async def totals(self) -> Sequence[Totals]:
-        """The ledger's sums by context, phase and `sees`, computed by the database.
+        """The ledger's sums by context, phase, `sees` and level, computed by the database.
 
-        `works` counts the sleeps or answers (`work_id`) with at least one call that came back "ok". The cost is
-        unknown when a call without a price came back "ok" or spent tokens; one that failed before it spent any
-        costs nothing.
+        `works` counts the sleeps or answers (`work_id`) that were completed: whose latest call came back "ok".
+        The cost is unknown when that of any call is.
         """
-        is_ok = calls.c.outcome == "ok"
-        spent = calls.c.input_tokens + calls.c.output_tokens > 0
-        key = (calls.c.context_id, calls.c.phase, calls.c.sees)
+        latest = select(func.max(calls.c.position)).where(calls.c.work_id.is_not(None)).group_by(calls.c.work_id)
+        is_completed = (calls.c.outcome == "ok") & calls.c.position.in_(latest)
+        key = (calls.c.context_id, calls.c.phase, calls.c.sees, calls.c.level)
         statement = (
             select(
                 *key,
-                func.count(distinct(case((is_ok, calls.c.work_id)))).label("works"),
+                func.count(case((is_completed, 1))).label("works"),
                 func.count().label("calls"),
                 func.sum(calls.c.input_tokens).label("input_tokens"),
                 func.sum(calls.c.cached_input_tokens).label("cached_input_tokens"),
                 func.sum(calls.c.output_tokens).label("output_tokens"),
                 func.sum(calls.c.reasoning_tokens).label("reasoning_tokens"),
                 func.sum(calls.c.cost_usd).label("cost_usd"),
-                func.count(case((calls.c.cost_usd.is_(None) & (is_ok | spent), 1))).label("unpriced"),
+                func.count(case((calls.c.cost_usd.is_(None), 1))).label("unpriced"),
             )
             .group_by(*key)
             .order_by(func.min(calls.c.position))
@@ -492,6 +496,16 @@ async def _keep_draft(connection: AsyncConnection, sleep_id: str, draft: Draft) 
     earlier = update(drafts).where(drafts.c.sleep_id == sleep_id, drafts.c.sample == draft.sample)
     if (await connection.execute(earlier.values(draft=written))).rowcount == 0:
         await connection.execute(insert(drafts), {"sleep_id": sleep_id, "sample": draft.sample, "draft": written})
+
+
+def _goes_on_from(kept: Draft, draft: Draft) -> bool:
+    """Whether *draft* may be one or two calls of the same round later than *kept*, or *kept* once more.
+
+    Within a round only its last call changes the notes, and it ends the round.
+    """
+    spent = zip(astuple(kept.usage), astuple(draft.usage), strict=True)
+    is_later = draft.rounds == kept.rounds + 1 or (draft.rounds == kept.rounds and draft.notes == kept.notes)
+    return is_later and all(before <= after for before, after in spent)
 
 
 class _AlreadyStoredError(StoreError):

@@ -122,6 +122,7 @@ learned_contexts = Table(
     Column("rounds", Integer, nullable=False),
     Column("failed_rounds", Integer, nullable=False),
     Column("samples", Integer, nullable=False),
+    Column("note_count", Integer, nullable=False),  # no more can be added
     Column("created_at", UtcTime, nullable=False),
     UniqueConstraint("sleep_id", name="a_sleep_is_published_once"),
 )

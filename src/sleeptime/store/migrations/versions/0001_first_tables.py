@@ -43,6 +43,7 @@ def upgrade() -> None:
         sa.Column("rounds", sa.Integer, nullable=False),
         sa.Column("failed_rounds", sa.Integer, nullable=False),
         sa.Column("samples", sa.Integer, nullable=False),
+        sa.Column("note_count", sa.Integer, nullable=False),
         sa.Column("created_at", UTC_TIME, nullable=False),
         sa.UniqueConstraint("sleep_id", name="a_sleep_is_published_once"),
     )
@@ -122,10 +123,19 @@ def upgrade() -> None:
     op.create_index("answers_by_context", "answers", ["context_id", "at"])
 
     guard = _guard_on_postgresql if op.get_context().dialect.name == "postgresql" else _guard_on_sqlite
+    versions = "versions of what was learned are never changed"
     forgetting = "NOT EXISTS (SELECT 1 FROM contexts WHERE id = OLD.context_id)"
-    guard("learned_contexts", "versions of what was learned are never changed", delete_where=forgetting)
-    guard("notes", "versions of what was learned are never changed", delete_where=forgetting)
-    guard("calls", "the ledger is only appended to", delete_where="FALSE")
+    same_version = "context_id = NEW.context_id AND version = NEW.version"
+    guard("learned_contexts", versions, key=f"{same_version} OR sleep_id = NEW.sleep_id", delete_where=forgetting)
+    guard(
+        "notes",
+        versions,
+        key=f"{same_version} AND position = NEW.position",
+        delete_where=forgetting,
+        # A version says how many notes it has; published, all their places are taken.
+        insert_where=f"NEW.position BETWEEN 0 AND (SELECT note_count - 1 FROM learned_contexts WHERE {same_version})",  # noqa: S608  # constants
+    )
+    guard("calls", "the ledger is only appended to", key="id = NEW.id OR position = NEW.position", delete_where="FALSE")
 
 
 def _usage() -> list[sa.Column[int]]:
@@ -133,13 +143,17 @@ def _usage() -> list[sa.Column[int]]:
     return [sa.Column(name, sa.BigInteger, nullable=False) for name in names]
 
 
-def _guard_on_sqlite(table: str, why: str, *, delete_where: str) -> None:
+def _guard_on_sqlite(table: str, why: str, *, key: str, delete_where: str, insert_where: str = "TRUE") -> None:
     refusal = f"BEGIN SELECT RAISE(ABORT, '{why}'); END"
+    # INSERT OR REPLACE deletes the row with the same key without asking a trigger of DELETE.
+    refused = f"EXISTS (SELECT 1 FROM {table} WHERE {key}) OR NOT ({insert_where})"  # noqa: S608  # constants
+    op.execute(f"CREATE TRIGGER {table}_refuse_insert BEFORE INSERT ON {table} WHEN {refused} {refusal}")
     op.execute(f"CREATE TRIGGER {table}_refuse_update BEFORE UPDATE ON {table} {refusal}")
     op.execute(f"CREATE TRIGGER {table}_refuse_delete BEFORE DELETE ON {table} WHEN NOT ({delete_where}) {refusal}")
 
 
-def _guard_on_postgresql(table: str, why: str, *, delete_where: str) -> None:
+def _guard_on_postgresql(table: str, why: str, *, key: str, delete_where: str, insert_where: str = "TRUE") -> None:
+    del key  # ON CONFLICT DO UPDATE asks the trigger of UPDATE
     op.execute(
         f"""
         CREATE FUNCTION {table}_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -148,12 +162,20 @@ def _guard_on_postgresql(table: str, why: str, *, delete_where: str) -> None:
                 IF {delete_where} THEN
                     RETURN OLD;
                 END IF;
+            ELSIF TG_OP = 'INSERT' THEN
+                IF ({insert_where}) IS NOT FALSE THEN
+                    RETURN NEW;
+                END IF;
             END IF;
             RAISE EXCEPTION '{why}' USING ERRCODE = 'restrict_violation';
         END $$
         """
     )
     op.execute(
-        f"CREATE TRIGGER {table}_refuse_change BEFORE UPDATE OR DELETE ON {table} "
+        f"CREATE TRIGGER {table}_refuse_change BEFORE INSERT OR UPDATE OR DELETE ON {table} "
         f"FOR EACH ROW EXECUTE FUNCTION {table}_refuse()"
+    )
+    op.execute(
+        f"CREATE TRIGGER {table}_refuse_truncate BEFORE TRUNCATE ON {table} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_refuse()"
     )
