@@ -127,7 +127,7 @@ async def test_a_sleep_that_fails_keeps_its_rounds_and_goes_on_without_paying_ag
 
     second = ScriptedModel(["<notes>They have 8.\ndone</notes>"], abilities=PLAIN)
     async with opened(place, second) as engine:
-        learned = await engine.sleep("boxes", plan)
+        learned = await engine.sleep("boxes", Plan(budget=Budget(max_rounds=4, max_output_tokens=1000)))
 
         assert len(second.calls) == 1
         assert [note.text for note in learned.notes] == ["Ben has 5.", "They have 8."]

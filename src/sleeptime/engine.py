@@ -179,8 +179,8 @@ class Engine:
     ) -> LearnedContext:
         """Sleep on a context and publish what was learned as its next version.
 
-        An unfinished sleep under the same plan is gone on with: its rounds are not paid
-        for again. If this one is stopped by an error or a cancellation, the rounds it finished
+        An unfinished sleep under the same plan is gone on with, whatever its caps were: its rounds
+        are not paid for again. If this one is stopped by an error or a cancellation, the rounds it finished
         are published with stop_reason "interrupted", and can be gone on with.
         A sleep that learned nothing publishes nothing: its version is 0.
         *on_draft* is given the draft after every model call.
@@ -192,7 +192,7 @@ class Engine:
         price = self.price_card(model.name)
         self._check_money(plan.budget, model, price)
         sleep = await self.store.begin_sleep(
-            Sleep(id=_work_id("s"), context_id=context.id, plan=f"{model.name} {plan.as_json()}", drafts=())
+            Sleep(id=_work_id("s"), context_id=context.id, plan=f"{model.name} {plan.identity}", drafts=())
         )
         metered = self._metered(
             model, Phase.SLEEP, price, context_id=context.id, work_id=sleep.id, is_capped=_has_caps(plan.budget)

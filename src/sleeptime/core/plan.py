@@ -54,6 +54,7 @@ class Plan:
             return PARALLEL_TEMPERATURE
         return None if self.effort else 0.0
 
-    def as_json(self) -> str:
-        """Write the plan as text that is equal for equal plans."""
-        return json.dumps(asdict(self), sort_keys=True)
+    @property
+    def identity(self) -> str:
+        """What decides the outcome of a sleep, as text: all but the caps. Equal plans may go on from one another."""
+        return json.dumps({key: value for key, value in asdict(self).items() if key != "budget"}, sort_keys=True)
