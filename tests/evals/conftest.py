@@ -7,4 +7,4 @@ from sleeptime.evals.curves import DemoResult
 
 @pytest.fixture(scope="session")
 def result() -> DemoResult:
-    return anyio.run(lambda: measure(thinker(200), contexts=200))
+    return anyio.run(lambda: measure(thinker(500, slip=0.01), contexts=500))

@@ -1,11 +1,13 @@
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 
 import pytest
 from thinker import MINI
 
 from sleeptime.core.usage import Usage
-from sleeptime.evals.curves import DemoResult, Figure, summarise
+from sleeptime.evals.curves import COMPARED, LEVELS_CHOSEN, DemoResult, Figure, summarise
 from sleeptime.evals.rows import LEVELS, Arm, Asked, Measurement, Provenance, Row, Slept
 
 PROVENANCE = Provenance(
@@ -43,7 +45,7 @@ KEYS = {
 }
 
 
-def measurement(*, contexts: int = 200) -> Measurement:
+def measurement(*, contexts: int = 300) -> Measurement:
     """Two queries a context: without sleep right at v4 alone, with it at once; 40 tokens against 4."""
     tokens = dict(zip(LEVELS, (4, 8, 16, 24, 40), strict=True))
 
@@ -71,6 +73,7 @@ def measurement(*, contexts: int = 200) -> Measurement:
                 query=q,
                 question="?",
                 target="7",
+                kind="value",
                 depth=q + 1,
                 log_prob=-9.0 + 5 * q + c / 1000,
                 log_prob_tokens=3,
@@ -79,7 +82,10 @@ def measurement(*, contexts: int = 200) -> Measurement:
         ),
         slept=tuple(
             Slept(
-                context=i, usage=Usage(input_tokens=100, output_tokens=120), notes=("a", "b", "c", "d"), notes_correct=3
+                context=i,
+                calls=(Usage(input_tokens=60, output_tokens=100), Usage(input_tokens=40, output_tokens=20)),
+                notes=("a", "b", "c", "d"),
+                notes_correct=3,
             )
             for i in range(contexts)
         ),
@@ -103,8 +109,8 @@ def test_a_case_worked_by_hand() -> None:
     assert figures["cost_ratio_t10"].value == pytest.approx(400 / (40 + 12))
     assert figures["cost_ratio_t2"].value == pytest.approx(80 / (8 + 12))
     assert figures["break_even_t2"].value == pytest.approx(120 / (2 * 36))
-    assert figures["money_ratio"].value == pytest.approx(test_usd / (slept_usd + sleep_usd / 10))
-    assert figures["money_ratio_uncached"].value == pytest.approx((25 + 80) / (50 + 8 + (25 + 240) / 10))
+    assert figures["money_ratio"].value == pytest.approx((25 + 80) / (50 + 8 + (25 + 240) / 10))
+    assert figures["money_ratio_as_cached"].value == pytest.approx(test_usd / (slept_usd + sleep_usd / 10))
     assert figures["notes_correct_share"].value == pytest.approx(0.75)
     assert figures["sleep_tokens_per_context"].value == 120
     assert figures["placebo_gain_v0"].value == 0
@@ -119,11 +125,98 @@ def test_limited_notes_that_hold_the_predictable_half_show_in_the_bins() -> None
     assert result.figures["predictability_rho"].note == "not defined on these answers"
 
 
+def changed(measured: Measurement, change: Callable[[Row], Row]) -> Measurement:
+    return replace(measured, rows=tuple(change(row) for row in measured.rows))
+
+
+def test_levels_are_compared_on_the_queries_that_both_answered() -> None:
+    def fail(row: Row) -> Row:
+        is_lost = row.context < 40 and row.query == 0 and (row.arm, row.level) == ("sleep", "v0")
+        return replace(row, is_correct=None, error="RateLimitedError") if is_lost else row
+
+    def longer(row: Row) -> Row:
+        is_long = row.context < 40 and row.query == 0 and (row.arm, row.level) == ("no_sleep", "v4")
+        return replace(row, output_tokens=4000) if is_long else row
+
+    measured = changed(measurement(), lambda row: longer(fail(row)))
+    figures = summarise(measured, provenance=PROVENANCE, price=MINI).figures
+
+    for name in (*COMPARED, "token_ratio_interpolated"):
+        assert (name, figures[name].missing, figures[name].n_queries) == (name, 40, 560)
+    assert figures["token_ratio"].value == pytest.approx(40 / 4)
+    assert figures["cost_ratio_t10"].value == pytest.approx(400 / (40 + 12))
+
+
+def test_what_a_failed_sleep_spent_is_charged_to_the_others() -> None:
+    whole = measurement()
+    lost = replace(whole.slept[0], calls=(Usage(output_tokens=299 * 30),), notes=(), error="UpstreamError")
+    rows = tuple(row for row in whole.rows if row.context != 0 or row.arm == "no_sleep")
+
+    result = summarise(replace(whole, slept=(lost, *whole.slept[1:]), rows=rows), provenance=PROVENANCE, price=MINI)
+
+    told = result.figures
+    assert told["sleep_tokens_per_context"].value == pytest.approx(120 + 30)
+    assert (told["sleep_tokens_per_context"].n_contexts, told["sleep_tokens_per_context"].missing) == (299, 1)
+    assert told["cost_ratio_t10"].value == pytest.approx(400 / (40 + 15))
+    assert told["money_ratio"].value == pytest.approx((25 + 80) / (50 + 8 + (25 + 240 + 60) / 10))
+    assert (told["token_ratio"].n_queries, told["token_ratio"].missing) == (598, 2)
+    assert (result.failed_sleeps, result.failed_calls) == (1, 0)
+
+
+def test_where_sleep_never_reaches_the_accuracy_no_tokens_are_interpolated() -> None:
+    worse = changed(measurement(), lambda row: replace(row, is_correct=row.arm == "no_sleep" or row.query == 0))
+
+    figure = summarise(worse, provenance=PROVENANCE).figures["token_ratio_interpolated"]
+
+    assert (figure.value, figure.low, figure.note) == (None, None, "with sleep that accuracy is never reached")
+
+
+def test_the_json_says_that_levels_were_chosen_before_the_intervals() -> None:
+    told = summarise(measurement(), provenance=PROVENANCE).as_json()
+
+    assert told["levels_compared"]["note"] == LEVELS_CHOSEN
+    assert told["levels_compared"]["with_sleep"] == "v0"
+
+
+def test_each_call_is_priced_by_itself_and_a_card_s_dearer_prices_are_told() -> None:
+    tiered = replace(MINI, above=((250, replace(MINI, name="long prompts", input_usd_per_mtok=100.0)),))
+    whole = measurement()
+    slept = tuple(replace(sleep, calls=(Usage(input_tokens=200, output_tokens=60),) * 2) for sleep in whole.slept)
+
+    flat, dearer = (
+        summarise(replace(whole, slept=slept), provenance=PROVENANCE, price=price) for price in (MINI, tiered)
+    )
+    told = dearer.as_json()["price_card"]
+
+    assert dearer.figures["money_ratio"] == flat.figures["money_ratio"]
+    assert (told["above"][0][0], told["above"][0][1]["dated"]) == (250, "2026-11-01")
+    assert json.loads(json.dumps(told)) == told
+
+
 def test_predictability_within_each_depth_is_not_depth_in_disguise() -> None:
     within = summarise(measurement(), provenance=PROVENANCE).within_depth
 
     assert list(within) == ["1", "2", "pooled"]
     assert [figure.value for figure in within.values()] == pytest.approx([0, 0, 0])
+
+
+def test_queries_about_two_quantities_do_not_make_predictability_look_useful() -> None:
+    whole = measurement()
+    pairs = {(a.context, a.query) for a in whole.asked if a.context % 10 == 0}
+    asked = tuple(
+        replace(a, kind="sum", depth=1, log_prob=-30.0) if (a.context, a.query) in pairs else replace(a, depth=1)
+        for a in whole.asked
+    )
+
+    def useless(row: Row) -> Row:
+        return replace(row, is_correct=(row.context, row.query) not in pairs) if row.arm == "limited" else row
+
+    result = summarise(changed(replace(whole, asked=asked), useless), provenance=PROVENANCE)
+
+    assert list(result.within_depth) == ["1", "pooled"]
+    assert [figure.value for figure in result.within_depth.values()] == pytest.approx([0, 0])
+    assert result.as_json()["predictability_within_depth"]["pooled"]["sign"] == "0"
+    assert [figure.n_queries for figure in result.within_depth.values()] == [540, 540]
 
 
 def test_without_a_price_card_money_is_unknown_and_not_zero() -> None:
@@ -155,15 +248,18 @@ def figure(value: float | None, **given: float | None) -> Figure:
 
 
 @pytest.mark.parametrize(
-    ("measured", "is_met"),
+    ("measured", "verdict"),
     [
-        (figure(10.0, at_least=10.0), True),
-        (figure(9.9, at_least=10.0), False),
-        (figure(None, at_least=10.0), False),
-        (figure(0.01, low=-0.02, high=0.04, at_most=0.0), True),
-        (figure(0.03, low=0.01, high=0.05, at_most=0.0), False),
+        (figure(10.0, at_least=10.0), "met"),
+        (figure(9.9, at_least=10.0), "missed"),
+        (figure(None, at_least=10.0), "not shown"),
+        (figure(9.9, at_least=10.0, as_measured=12.0), "not shown"),
+        (figure(0.0, low=-0.02, high=0.04, at_most=0.0), "met"),
+        (figure(0.01, low=-0.02, high=0.04, at_most=0.0), "not shown"),
+        (figure(0.03, low=0.01, high=0.05, at_most=0.0), "missed"),
+        (figure(None, at_most=0.0), "not shown"),
         (figure(0.5), None),
     ],
 )
-def test_a_target_is_met_or_missed_as_measured(measured: Figure, is_met: bool | None) -> None:
-    assert measured.is_met is is_met
+def test_a_target_is_met_missed_or_left_open_as_measured(measured: Figure, verdict: str | None) -> None:
+    assert measured.verdict == verdict

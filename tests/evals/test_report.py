@@ -7,7 +7,7 @@ import pytest
 from thinker import measure, thinker
 
 from sleeptime.evals import figures, report
-from sleeptime.evals.curves import DemoResult
+from sleeptime.evals.curves import LEVELS_CHOSEN, DemoResult
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -121,7 +121,7 @@ def test_the_headline_says_no_more_than_was_shown(result: DemoResult) -> None:
 
 
 def test_where_no_level_is_as_accurate_the_headline_gives_both_accuracies_and_claims_no_saving() -> None:
-    worse = anyio.run(lambda: measure(thinker(32, slip=0.03), contexts=32))
+    worse = anyio.run(lambda: measure(thinker(32, slip=0.0, wrong_notes=0.3), contexts=32))
 
     assert worse.costs is None
     assert "for 100.0 %. No saving at equal accuracy was shown" in report.headline(worse)
@@ -134,6 +134,17 @@ def test_targets_are_told_as_met_or_missed(result: DemoResult) -> None:
     assert verdicts["token_ratio"] == ("15.5×", "≥ 10.0", "met")
     assert verdicts["predictability_rho"][1:] == ("≥ 0.80", "missed")
     assert verdicts["notes_correct_share"][2] == ""
+    assert verdicts["pooled"][2] == "positive"
+
+
+def test_the_method_tells_what_the_intervals_leave_out_and_what_failed() -> None:
+    failing = anyio.run(lambda: measure(thinker(4, sleepless=1), contexts=4))
+
+    page, text = " ".join(report.render_html(failing).split()), " ".join(report.render_text(failing).split())
+
+    assert f"{LEVELS_CHOSEN}." in page
+    assert "What a failed sleep spent is charged to the others (1 here)." in page
+    assert "0 failed calls, 1 failed sleeps" in text
 
 
 @pytest.mark.parametrize(

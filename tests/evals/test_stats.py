@@ -118,27 +118,25 @@ def test_a_constant_difference_has_no_width_although_both_arms_vary() -> None:
 
 
 def test_the_arm_without_sleep_is_charged_for_its_cheapest_level_that_is_as_good_as_its_best() -> None:
-    weights = stats.draw_weights(400, seed=0)
     without = [trial("v0", 0.20, 4), trial("v3", 0.95, 30), trial("v4", 0.96, 80)]
     slept = [trial("v0", 0.96, 5), trial("v4", 0.97, 70)]
 
-    match = stats.match_levels(without, slept, weights)
+    match = stats.match_levels(without, slept, seed=0)
 
     assert (match.best, match.without, match.with_sleep, match.reason) == ("v4", "v3", "v0", "")
 
 
 def test_a_level_with_sleep_must_be_shown_to_be_as_good_not_merely_look_it() -> None:
-    weights = stats.draw_weights(400, seed=0)
     without = [trial("v4", 0.96, 80)]
     slept = [trial("v0", 0.95, 5), trial("v3", 0.96, 20)]
 
-    match = stats.match_levels(without, slept, weights)
+    match = stats.match_levels(without, slept, seed=0)
 
     assert (match.nearest, match.with_sleep) == ("v0", "v3")
 
 
 def test_too_few_contexts_are_named_as_the_reason() -> None:
-    match = stats.match_levels([trial("v4", 0.96, 80)], [trial("v0", 0.95, 5)], stats.draw_weights(400, seed=0))
+    match = stats.match_levels([trial("v4", 0.96, 80)], [trial("v0", 0.95, 5)], seed=0)
 
     assert match.with_sleep is None
     assert match.reason == (
@@ -146,24 +144,78 @@ def test_too_few_contexts_are_named_as_the_reason() -> None:
     )
 
 
-@pytest.mark.parametrize(("contexts", "is_shown"), [(12, False), (182, False), (183, True)])
+@pytest.mark.parametrize(("contexts", "is_shown"), [(12, False), (175, False), (190, True)])
 def test_a_few_contexts_without_a_loss_are_no_proof(contexts: int, is_shown: bool) -> None:
-    right = np.ones((contexts, 4))
+    right = [trial("v4", 1.0, 80, contexts=contexts)]
 
-    assert stats.is_non_inferior(right, right, stats.draw_weights(contexts, seed=0)) is is_shown
+    assert (stats.match_levels(right, right, seed=0).with_sleep is not None) is is_shown
+
+
+@pytest.mark.parametrize(("contexts", "losses"), [(200, 0), (400, 3), (400, 12)])
+def test_where_contexts_are_lost_whole_the_bound_is_that_of_clopper_and_pearson(contexts: int, losses: int) -> None:
+    shares = stats.draw_shares(contexts, seed=0)
+    right, answers = np.ones((contexts, 4)), np.ones((contexts, 4))
+    answers[:losses] = 0
+    bound = float(scipy_stats.binomtest(losses, contexts).proportion_ci(method="exact").high)
+
+    assert stats.inferiority_p(answers, right, shares, margin=bound) == pytest.approx(0.025, abs=0.006)
+
+
+def test_a_loss_more_never_helps_to_show_that_nothing_is_lost() -> None:
+    contexts = 200
+    shares = stats.draw_shares(contexts, seed=0)
+    right, answers = np.ones((contexts, 4)), np.ones((contexts, 4))
+    p_values: list[float] = []
+    for context, query in [*((i, 0) for i in range(6)), *((i, q) for i in range(6) for q in range(1, 4))]:
+        p_values.append(stats.inferiority_p(answers, right, shares))
+        answers[context, query] = 0
+
+    assert p_values == sorted(p_values)
+    assert p_values[0] < 0.025 < p_values[-1]
+
+
+@pytest.mark.parametrize(("lost_queries", "share_gained"), [(4, 0.0), (1, 0.0), (2, 0.3)])
+def test_equal_accuracy_is_seldom_shown_by_chance_where_exactly_the_margin_is_lost(
+    lost_queries: int, share_gained: float
+) -> None:
+    contexts, tries = 200, 1000
+    rng, shares = np.random.default_rng(4), stats.draw_shares(contexts, seed=0, draws=2000)
+    gained = 0.25 * share_gained
+    share_lost = (0.02 + gained) / (lost_queries / 4)
+    shown = 0
+    for _ in range(tries):
+        luck = rng.uniform(size=contexts)
+        difference = np.zeros((contexts, 4))
+        difference[luck < share_lost, :lost_queries] = -1
+        difference[luck > 1 - share_gained, 0] = 1
+        shown += stats.inferiority_p(difference, np.zeros_like(difference), shares) <= 0.025
+
+    assert shown / tries <= 0.025 + 2 * (0.025 * 0.975 / tries) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("p_values", "falls"),
+    [
+        ([0.02], [True]),
+        ([0.02, 0.5, 0.5], [False, False, False]),
+        ([0.02, 0.001, 0.012], [True, True, True]),
+        ([0.02, 0.001, 0.013], [False, True, False]),
+        ([], []),
+    ],
+)
+def test_several_tries_share_one_chance_of_error(p_values: list[float], falls: list[bool]) -> None:
+    assert stats.holm(p_values, alpha=0.025) == falls
 
 
 def test_no_ratio_is_claimed_where_sleep_is_plainly_worse() -> None:
-    match = stats.match_levels([trial("v4", 0.96, 80)], [trial("v0", 0.60, 5)], stats.draw_weights(400, seed=0))
+    match = stats.match_levels([trial("v4", 0.96, 80)], [trial("v0", 0.60, 5)], seed=0)
 
     assert (match.with_sleep, match.nearest) == (None, None)
     assert match.reason == "no level with sleep comes within 2 points of v4 without sleep"
 
 
 def test_a_level_that_is_worse_as_measured_is_left_open_where_contexts_are_few() -> None:
-    few = stats.draw_weights(20, seed=0)
-
-    match = stats.match_levels([trial("v4", 1.0, 80, contexts=20)], [trial("v0", 0.95, 5, contexts=20)], few)
+    match = stats.match_levels([trial("v4", 1.0, 80, contexts=20)], [trial("v0", 0.95, 5, contexts=20)], seed=0)
 
     assert (match.with_sleep, match.nearest) == (None, None)
     assert match.reason.endswith("as measured, but 20 contexts are too few to rule it out; draw more")
@@ -172,7 +224,8 @@ def test_a_level_that_is_worse_as_measured_is_left_open_where_contexts_are_few()
 def test_an_arm_that_was_never_measured_matches_nothing() -> None:
     unmeasured = stats.Trial(level="v4", correct=np.full((5, 1), NAN), tokens=np.full((5, 1), NAN))
 
-    assert stats.match_levels([unmeasured], [], stats.draw_weights(5, seed=0)).reason
+    assert stats.match_levels([unmeasured], [], seed=0).reason
+    assert stats.match_levels([trial("v4", 1.0, 80)], [], seed=0).reason == "nothing was measured with sleep"
 
 
 def test_the_envelope_keeps_only_points_worth_their_tokens() -> None:
@@ -187,8 +240,19 @@ def test_tokens_are_linear_between_the_points_of_an_envelope(accuracy: float, to
     assert stats.tokens_for(accuracy, [(4, 0.2), (10, 0.6), (40, 0.9)]) == pytest.approx(tokens)
 
 
-def test_an_accuracy_never_reached_has_no_tokens() -> None:
-    assert np.isnan(stats.tokens_for(0.95, [(4, 0.2), (40, 0.9)]))
+def test_an_accuracy_never_reached_is_bought_by_no_number_of_tokens() -> None:
+    assert stats.tokens_for(0.95, [(4, 0.2), (40, 0.9)]) == np.inf
+
+
+def test_a_resample_in_which_sleep_fails_the_accuracy_counts_against_it() -> None:
+    without, slept = [trial("v4", 1.0, 80, contexts=40)], [trial("v0", 0.975, 5, contexts=40)]
+    weights = stats.draw_weights(40, seed=0)
+
+    replicates = stats.interpolated_ratio(without, slept, weights, margin=0.03)
+
+    assert replicates[0] == pytest.approx(16)
+    assert set(replicates.round(6)) == {0.0, 16.0}
+    assert stats.estimate(replicates).low == 0
 
 
 def test_the_interpolated_ratio_meets_a_case_worked_by_hand() -> None:

@@ -9,6 +9,7 @@ import anyio.lowlevel
 from sleeptime.core.budget import Budget, Level
 from sleeptime.core.context import Context, Span
 from sleeptime.core.errors import EndpointUnreachableError
+from sleeptime.core.ledger import Call, Phase
 from sleeptime.core.messages import LogProb
 from sleeptime.core.notes import LearnedContext, Note
 from sleeptime.core.plan import Plan
@@ -25,6 +26,7 @@ MINI = PriceCard(
     cached_input_usd_per_mtok=0.025,
     output_usd_per_mtok=2.0,
 )
+WASTED = 50
 TOKENS = {0: 4, 1: 14, 2: 20, 3: 34, 4: 62}
 
 
@@ -36,11 +38,20 @@ class Thinker:
     """
 
     def __init__(
-        self, samples: list[chains.Sample], *, slip: float = 0.02, fails: frozenset[str] = frozenset()
+        self,
+        samples: list[chains.Sample],
+        *,
+        slip: float = 0.02,
+        wrong_notes: float = 0.002,
+        fails: frozenset[str] = frozenset(),
+        sleepless: int = 0,
     ) -> None:
         self.samples = {sample.text: sample for sample in samples}
         self.slip = slip
+        self.wrong_notes = wrong_notes
         self.fails = fails
+        self.sleepless = {sample.text for sample in samples[:sleepless]}
+        self.rows: list[Call] = []
         self.contexts: dict[str, Context] = {}
         self.busy = self.busiest = 0
 
@@ -53,6 +64,9 @@ class Thinker:
         if "sleep" in self.fails:
             raise EndpointUnreachableError("thinker", "it is out")
         context = self.contexts[name]
+        if context.text in self.sleepless:
+            self._pay(context, Usage(input_tokens=80, output_tokens=WASTED))
+            raise EndpointUnreachableError("thinker", "it went out")
         sample = self.samples[context.text]
         state = chains.FAMILIES[sample.family].state
         known = {q.name for q in sample.quantities if q.source is None}
@@ -63,10 +77,12 @@ class Thinker:
                     continue
                 known.add(link.name)
                 wrong = link.value % chains.FACE + 1
-                value = wrong if self._slips(f"note {name} {link.name}", self.slip / 10) else link.value
+                value = wrong if self._slips(f"note {name} {link.name}", self.wrong_notes) else link.value
                 evidence = (Span(section=target, start=0, end=1),)
                 written.append(Note(id=f"n{len(written)}", text=state(link.name, value), evidence=evidence))
         notes = tuple(written)
+        usage = Usage(input_tokens=80, output_tokens=11 * len(notes))
+        self._pay(context, usage)
         return LearnedContext(
             context_id=context.id,
             context_fingerprint=context.fingerprint,
@@ -74,7 +90,7 @@ class Thinker:
             strategy="notes",
             model="thinker",
             prompt_fingerprint="",
-            usage=Usage(input_tokens=80, output_tokens=11 * len(notes)),
+            usage=usage,
             cost_usd=None,
             stop_reasons=("finished",),
             rounds=1,
@@ -138,6 +154,23 @@ class Thinker:
         query = next(query for query in sample.queries if query.question == question)
         return LogProb(total=-6.0 + 8 * query.asking_probability - 3 * (query.kind != "value"), tokens=7)
 
+    async def calls(self, name: str) -> list[Call]:
+        return [row for row in self.rows if row.context_id == name]
+
+    def _pay(self, context: Context, usage: Usage) -> None:
+        call = Call(
+            id=f"call{len(self.rows)}",
+            at=context.created_at,
+            phase=Phase.SLEEP,
+            model="thinker",
+            usage=usage,
+            cost_usd=None,
+            latency_s=0.0,
+            context_id=context.id,
+            work_id=f"sleep on {context.id}",
+        )
+        self.rows.append(call)
+
     def _slips(self, what: str, share: float) -> bool:
         return int.from_bytes(hashlib.sha256(what.encode()).digest()[:4]) / 2**32 < share
 
@@ -156,5 +189,14 @@ async def measure(thinker: Thinker, *, contexts: int, seed: int = 3) -> DemoResu
     )
 
 
-def thinker(contexts: int, *, seed: int = 3, slip: float = 0.02, fails: frozenset[str] = frozenset()) -> Thinker:
-    return Thinker(chains.draw(seed, contexts=contexts, queries_per_context=4), slip=slip, fails=fails)
+def thinker(
+    contexts: int,
+    *,
+    seed: int = 3,
+    slip: float = 0.02,
+    wrong_notes: float = 0.002,
+    fails: frozenset[str] = frozenset(),
+    sleepless: int = 0,
+) -> Thinker:
+    samples = chains.draw(seed, contexts=contexts, queries_per_context=4)
+    return Thinker(samples, slip=slip, wrong_notes=wrong_notes, fails=fails, sleepless=sleepless)

@@ -3,21 +3,21 @@
     token ratio = B / b                       at equal accuracy (see `stats.match_levels`)
     cost ratio  = t·B / (t·b + S / N)         N = 10 queries a context
 
-B, b: mean test-time output tokens of a query without and with sleep; S: output
-tokens of one sleep. Pure: the same rows and seed give the same figures. This file
-knows nothing about engines or reports.
+B, b: mean test-time output tokens of a query without and with sleep, of the queries
+answered in both arms; S: output tokens it took to learn about one context, failed
+sleeps included. Pure: the same rows and seed give the same figures. This file knows
+nothing about engines or reports.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from sleeptime.core.usage import PriceCard
+from sleeptime.core.usage import PriceCard, Usage
 from sleeptime.evals import stats
-from sleeptime.evals.rows import ARMS, LEVELS, Arm, Measurement, Provenance, Row, Slept
+from sleeptime.evals.rows import ARMS, LEVELS, SWEPT, Arm, Measurement, Provenance, Row, Slept
 from sleeptime.evals.stats import Array, Estimate, Match, Trial
 
 QUERIES_PER_SLEEP = 10
@@ -31,10 +31,19 @@ COMPARED = (
     "break_even_t10",
     "break_even_t2",
     "money_ratio",
-    "money_ratio_uncached",
+    "money_ratio_as_cached",
 )
-"""Figures that need two levels of equal accuracy. Money counts input, cached input and output,
-the sleep's too; `uncached` prices every input token in full, as if no provider kept a cache."""
+"""Figures that need two levels of equal accuracy. Money counts input and output, the sleep's
+too; every input token at its full price, as if no provider kept a cache, or as it was cached here."""
+
+AS_CACHED = (
+    "cached as here: to the token, and by queries that shared a prefix one after another; "
+    "a provider may cache only long prefixes, and for minutes"
+)
+LEVELS_CHOSEN = (
+    "Levels were chosen on the whole sample and held fixed, so the intervals leave the choice out; "
+    "the levels with sleep share one 2.5 % chance of passing for equal in error (Holm)"
+)
 
 FEWEST_IN_A_DEPTH = 20
 EXAMPLE_DEPTH = 4
@@ -51,8 +60,11 @@ AT_LEAST = {
 AT_MOST = {"placebo_gain_v0": 0.0}
 
 
+Verdict = Literal["met", "missed", "not shown"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
+class Figure(Estimate):
     """A measured number, its 95 % interval clustered by context, and what it should reach.
 
     `value` is None where it could not be measured, and `note` says why; `as_measured`
@@ -60,9 +72,6 @@ class Figure:
     queries without a usable answer; they are left out, not scored as wrong.
     """
 
-    value: float | None
-    low: float | None
-    high: float | None
     at_least: float | None = None
     at_most: float | None = None
     n_contexts: int
@@ -72,15 +81,20 @@ class Figure:
     as_measured: float | None = None
 
     @property
-    def is_met(self) -> bool | None:
-        """Whether the target is met: a lower one by the value, an upper one unless it is shown to be passed.
+    def verdict(self) -> Verdict | None:
+        """Whether the value meets its target; None where there is none.
 
-        None where there is no target.
+        What misses a lower target only for want of contexts, or lies above an upper one
+        by no more than chance, is "not shown".
         """
         if self.at_least is not None:
-            return self.value is not None and self.value >= self.at_least
+            if self.value is not None and self.value >= self.at_least:
+                return "met"
+            return "not shown" if self.value is None or self.as_measured is not None else "missed"
         if self.at_most is not None:
-            return self.value is not None and (self.value if self.low is None else self.low) <= self.at_most
+            if self.value is not None and self.value <= self.at_most:
+                return "met"
+            return "missed" if self.low is not None and self.low > self.at_most else "not shown"
         return None
 
 
@@ -107,7 +121,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What one query costs at two levels of equal accuracy as measured, in output tokens, and what one sleep takes.
+    """What one query costs at two levels of equal accuracy as measured, and one context's sleep, in output tokens.
 
     `is_shown` is False where there are too few contexts to show that the accuracies are equal.
     """
@@ -148,6 +162,7 @@ class DemoResult:
     n_contexts: int
     n_queries: int
     failed_calls: int
+    failed_sleeps: int
 
     def point(self, arm: Arm, level: str) -> Point:
         """Find what was measured for an arm at a level."""
@@ -165,23 +180,30 @@ class DemoResult:
         source = asdict(self.provenance)
         measured_on = self.provenance.measured_on
         source["measured_on"] = measured_on.isoformat() if measured_on else None
-        price = asdict(self.price) | {"dated": self.price.dated.isoformat()} if self.price else None
         return {
-            **{name: asdict(figure) for name, figure in self.figures.items()},
-            "predictability_within_depth": {depth: asdict(figure) for depth, figure in self.within_depth.items()},
+            **{name: asdict(figure) | {"verdict": figure.verdict} for name, figure in self.figures.items()},
+            "predictability_within_depth": {
+                depth: asdict(figure) | {"sign": stats.sign(figure)} for depth, figure in self.within_depth.items()
+            },
             "predictability_bins": [asdict(part) for part in self.bins],
             "accuracy": by_level(lambda point: asdict(point.accuracy)),
             "test_tokens": by_level(lambda point: asdict(point.tokens)),
             "input_tokens": by_level(
                 lambda point: {"mean": point.input_tokens, "mean_cached": point.cached_input_tokens}
             ),
-            "levels_compared": asdict(self.match),
-            "price_card": price,
+            "levels_compared": asdict(self.match) | {"note": LEVELS_CHOSEN},
+            "price_card": _price_json(self.price) if self.price else None,
             "n_contexts": self.n_contexts,
             "n_queries": self.n_queries,
             "failed_calls": self.failed_calls,
+            "failed_sleeps": self.failed_sleeps,
             **source,
         }
+
+
+def _price_json(card: PriceCard) -> dict[str, Any]:  # Any: JSON
+    dearer = [[start, _price_json(prices)] for start, prices in card.above]
+    return asdict(card) | {"dated": card.dated.isoformat(), "above": dearer}
 
 
 def summarise(measured: Measurement, *, provenance: Provenance, price: PriceCard | None = None) -> DemoResult:
@@ -195,19 +217,13 @@ def summarise(measured: Measurement, *, provenance: Provenance, price: PriceCard
     def put_mean(name: str, grid: Array) -> None:
         put(name, stats.means(grid, table.weights), grid)
 
-    without = table.trials("no_sleep")
-    slept = table.trials("sleep")
-    match = stats.match_levels(without, slept, table.weights)
+    match = stats.match_levels(table.trials("no_sleep"), table.trials("sleep"), seed=provenance.seed)
     gain = table.correct("sleep", "v0") - table.correct("no_sleep", "v0")
     gain_limited = table.correct("limited", "v0") - table.correct("no_sleep", "v0")
 
     put_mean("accuracy_full_cot_no_sleep", table.correct("no_sleep", "v4"))
     figures |= _compare(table, match, price)
-    put(
-        "token_ratio_interpolated",
-        stats.interpolated_ratio(without, slept, table.weights),
-        table.correct("no_sleep", "v4"),
-    )
+    figures["token_ratio_interpolated"] = _interpolate(table)
     put_mean("accuracy_gain_v0", gain)
     put_mean("learned_only_gain_v0", table.correct("learned_only", "v0") - table.correct("no_sleep", "v0"))
     put_mean("limited_gain_v0", gain_limited)
@@ -218,23 +234,18 @@ def summarise(measured: Measurement, *, provenance: Provenance, price: PriceCard
     binned = stats.binned_means(gain, placed, table.weights)
     binned_limited = stats.binned_means(gain_limited, placed, table.weights)
     unknown = "" if not np.isnan(log_probs).all() else "this model gives no log-probabilities"
-    put("predictability_rho", stats.rank_correlations(binned), gain + log_probs, note=unknown)
-    placed_by_mean = stats.quantile_bins(mean_log_probs)
-    put(
-        "predictability_rho_per_token",
-        stats.rank_correlations(stats.binned_means(gain, placed_by_mean, table.weights)),
-        gain + log_probs,
-        note=unknown,
-    )
-    put(
-        "predictability_rho_limited",
-        stats.rank_correlations(binned_limited),
-        gain_limited + log_probs,
-        note=unknown,
-    )
+
+    def put_rho(name: str, gained: Array, predictable: Array) -> None:
+        by_bin = stats.binned_means(gained, stats.quantile_bins(predictable), table.weights)
+        put(name, stats.rank_correlations(by_bin), gained + predictable, note=unknown)
+
+    put_rho("predictability_rho", gain, log_probs)
+    put_rho("predictability_rho_per_token", gain, mean_log_probs)
+    put_rho("predictability_rho_values", gain, np.where(table.asks_a_value, log_probs, np.nan))
+    put_rho("predictability_rho_limited", gain_limited, log_probs)
 
     put("notes_correct_share", table.notes_correct(), table.sleep_tokens())
-    put_mean("sleep_tokens_per_context", table.sleep_tokens())
+    put("sleep_tokens_per_context", table.per_sleep(_output_tokens), table.sleep_tokens())
     return DemoResult(
         figures=figures,
         within_depth=_within_depth(table, log_probs, gain_limited),
@@ -256,7 +267,8 @@ def summarise(measured: Measurement, *, provenance: Provenance, price: PriceCard
         provenance=provenance,
         n_contexts=len(measured.texts),
         n_queries=len(measured.asked),
-        failed_calls=sum(1 for row in measured.rows if row.error) + sum(1 for sleep in measured.slept if sleep.error),
+        failed_calls=sum(1 for row in measured.rows if row.error),
+        failed_sleeps=sum(1 for sleep in measured.slept if sleep.error),
     )
 
 
@@ -268,6 +280,7 @@ class _Table:
         self.shape = (len(measured.texts), 1 + max((asked.query for asked in measured.asked), default=0))
         self.weights = stats.draw_weights(len(measured.texts), seed=seed)
         self.is_asked = ~np.isnan(self._grid([((a.context, a.query), 1.0) for a in measured.asked]))
+        self.asks_a_value = self._grid([((a.context, a.query), float(a.kind == "value")) for a in measured.asked]) == 1
         self.rows: dict[tuple[Arm, str], list[Row]] = {}
         for row in measured.rows:
             self.rows.setdefault((row.arm, row.level), []).append(row)
@@ -294,13 +307,25 @@ class _Table:
             Trial(level=level, correct=self.correct(arm, level), tokens=self.tokens(arm, level)) for level in LEVELS
         ]
 
-    def of_sleep(self, read: Callable[[Slept], float]) -> Array:
-        """A grid of one number of each sleep that did not fail."""
-        slept = [((sleep.context, 0), read(sleep)) for sleep in self.measured.slept if not sleep.error]
+    def of_sleep(self, read: Callable[[Slept], float], *, failed: bool = False) -> Array:
+        """A grid of one number of each sleep that did not fail, or of each that did."""
+        slept = [((sleep.context, 0), read(sleep)) for sleep in self.measured.slept if bool(sleep.error) is failed]
         return self._grid(slept, (self.shape[0], 1))
 
     def sleep_tokens(self) -> Array:
-        return self.of_sleep(lambda sleep: float(sleep.usage.output_tokens))
+        return self.of_sleep(lambda sleep: float(sleep.output_tokens))
+
+    def per_sleep(self, price: Callable[[Usage], float], among: Array | None = None) -> Array:
+        """Replicates of what it takes to learn about one of the contexts *among* which something was learned.
+
+        What failed sleeps spent is charged to those that did not fail.
+        """
+        spent, wasted = (
+            self.of_sleep(lambda sleep: sum(map(price, sleep.calls)), failed=failed)[:, 0] for failed in (False, True)
+        )
+        learned = ~np.isnan(spent) if among is None else ~np.isnan(among).all(axis=1)
+        charged = np.where(learned, spent, 0.0) + np.nan_to_num(wasted)
+        return stats.ratios(self.weights @ charged, self.weights @ learned)
 
     def notes_correct(self) -> Array:
         """Replicates of the share of all notes that are right."""
@@ -375,86 +400,118 @@ class _Table:
         return tuple(points)
 
 
-def _compare(table: _Table, match: Match, price: PriceCard | None) -> dict[str, Figure]:
+def _output_tokens(usage: Usage) -> float:
+    return float(usage.output_tokens)
+
+
+class _Pair:
+    """A level of each arm, on the queries that both answered about contexts on which something was learned."""
+
+    def __init__(self, table: _Table, without: str, with_sleep: str) -> None:
+        self.table = table
+        self.levels: tuple[tuple[Arm, str], ...] = (("no_sleep", without), ("sleep", with_sleep))
+        self.grid = table.tokens("no_sleep", without) + table.tokens("sleep", with_sleep) + table.sleep_tokens()
+
+    def spent(self, price: Callable[[Usage], float]) -> tuple[Array, Array, Array]:
+        """Replicates of what one answer takes without sleep and with it, and what a sleep takes."""
+        without, with_sleep = (
+            stats.means(
+                np.where(np.isnan(self.grid), np.nan, self.table.of(arm, level, lambda row: price(row.usage))),
+                self.table.weights,
+            )
+            for arm, level in self.levels
+        )
+        return without, with_sleep, self.table.per_sleep(price, self.grid)
+
+    def figures(self, card: PriceCard | None) -> dict[str, Array]:
+        """Replicates of every figure that compares the two levels; money where there is a price card."""
+        without, with_sleep, sleep = self.spent(_output_tokens)
+        figures = {"token_ratio": stats.ratios(without, with_sleep)}
+        for t in PRICES:
+            figures[f"cost_ratio_t{t}"] = _cost_ratio(without, with_sleep, sleep, t)
+            figures[f"break_even_t{t}"] = stats.break_even(without, with_sleep, sleep, price=t)
+        if card is not None:
+            uncached = self.spent(lambda usage: card.cost_usd(replace(usage, cached_input_tokens=0)))
+            figures["money_ratio"] = _cost_ratio(*uncached, 1)
+            figures["money_ratio_as_cached"] = _cost_ratio(*self.spent(card.cost_usd), 1)
+        return figures
+
+
+def _cost_ratio(without: Array, with_sleep: Array, sleep: Array, t: int) -> Array:
+    return stats.ratios(t * without, stats.cost_per_query(with_sleep, sleep, queries=QUERIES_PER_SLEEP, price=t))
+
+
+_UNMEASURED = np.full(1, np.nan)
+
+
+def _compare(table: _Table, match: Match, card: PriceCard | None) -> dict[str, Figure]:
     """Compare tokens, costs and money at the matched levels.
 
     Where a cheaper level with sleep is as accurate as measured but not shown to be, its numbers stand beside.
     """
-    without = match.without
-    tokens = np.full(table.shape, np.nan) if without is None else table.tokens("no_sleep", without)
-    before = stats.means(tokens, table.weights)
-    sleep = stats.means(table.sleep_tokens(), table.weights)
-
-    def after(level: str) -> Array:
-        return stats.means(table.tokens("sleep", level), table.weights)
-
-    def cost_ratio(t: int, level: str) -> Array:
-        slept = stats.cost_per_query(after(level), sleep, queries=QUERIES_PER_SLEEP, price=t)
-        return stats.ratios(t * before, slept)
-
-    def paid_back(t: int, level: str) -> Array:
-        return stats.break_even(before, after(level), sleep, price=t)
-
-    def money_ratio(card: PriceCard, with_cache: bool, level: str) -> Array:
-        spent, spent_slept, spent_asleep = (
-            stats.means(grid, table.weights) for grid in _money(table, str(without), level, card, with_cache=with_cache)
-        )
-        slept = stats.cost_per_query(spent_slept, spent_asleep, queries=QUERIES_PER_SLEEP, price=1)
-        return stats.ratios(spent, slept)
-
-    at: dict[str, Callable[[str], Array]] = {"token_ratio": lambda level: stats.ratios(before, after(level))}
-    for t in PRICES:
-        at[f"cost_ratio_t{t}"] = partial(cost_ratio, t)
-        at[f"break_even_t{t}"] = partial(paid_back, t)
-    if price is not None:
-        at["money_ratio"] = partial(money_ratio, price, True)
-        at["money_ratio_uncached"] = partial(money_ratio, price, False)
-
+    shown, nearest = (
+        None if match.without is None or level is None else _Pair(table, match.without, level)
+        for level in (match.with_sleep, match.nearest)
+    )
+    pair = shown or nearest
+    grid = table.tokens("no_sleep", match.without or "") if pair is None else pair.grid
+    values = {} if shown is None else shown.figures(card)
+    beside = {} if nearest is None or match.nearest == match.with_sleep else nearest.figures(card)
     figures: dict[str, Figure] = {}
-    unmeasured = np.full(1, np.nan)
     for name in COMPARED:
-        if name not in at:
-            figures[name] = table.figure(unmeasured, tokens, name=name, note="no price card was given")
-            continue
-        shown = unmeasured if match.with_sleep is None else at[name](match.with_sleep)
-        beside = None if match.nearest in (None, match.with_sleep) else at[name](str(match.nearest))[:1]
+        notes = [match.reason]
+        if name == "money_ratio_as_cached":
+            notes.append(AS_CACHED)
+        if name.startswith("money") and card is None:
+            notes = ["no price card was given"]
         figures[name] = table.figure(
-            shown,
-            tokens,
+            values.get(name, _UNMEASURED),
+            grid,
             name=name,
-            note=match.reason,
-            as_measured=None if beside is None else stats.estimate(beside).value,
+            note="; ".join(filter(None, notes)),
+            as_measured=stats.estimate(beside[name][:1]).value if name in beside else None,
         )
     return figures
 
 
-def _money(table: _Table, without: str, level: str, price: PriceCard, *, with_cache: bool) -> tuple[Array, ...]:
-    """Dollars of each answer without sleep, of each answer with it, and of each sleep."""
-
-    def dollars(paid: Row | Slept) -> float:
-        usage = paid.usage if with_cache else replace(paid.usage, cached_input_tokens=0)
-        return price.cost_usd(usage)
-
-    return table.of("no_sleep", without, dollars), table.of("sleep", level, dollars), table.of_sleep(dollars)
+def _interpolate(table: _Table) -> Figure:
+    """Compare the tokens that both arms need for one accuracy, on the queries answered at every measured level."""
+    arms = [[trial for trial in table.trials(arm) if not np.isnan(trial.tokens).all()] for arm in SWEPT]
+    grid = np.zeros(table.shape) + table.sleep_tokens()
+    for trial in [*arms[0], *arms[1]]:
+        grid += trial.tokens
+    without, with_sleep = ([trial.among(~np.isnan(grid)) for trial in arm] for arm in arms)
+    replicates = stats.interpolated_ratio(without, with_sleep, table.weights)
+    if replicates[0] == 0:
+        return table.figure(_UNMEASURED, grid, note="with sleep that accuracy is never reached")
+    return table.figure(replicates, grid)
 
 
 def _costs(table: _Table, match: Match) -> Costs | None:
-    sleep = stats.estimate(stats.means(table.sleep_tokens(), table.weights)).value
-    if match.without is None or match.nearest is None or sleep is None:
+    if match.without is None or match.nearest is None:
+        return None
+    spent = _Pair(table, match.without, match.nearest).spent(_output_tokens)
+    without, with_sleep, sleep = (stats.estimate(replicates[:1]).value for replicates in spent)
+    if without is None or with_sleep is None or sleep is None:
         return None
     return Costs(
         without_level=match.without,
         with_level=match.nearest,
-        without=float(np.nanmean(table.tokens("no_sleep", match.without))),
-        with_sleep=float(np.nanmean(table.tokens("sleep", match.nearest))),
+        without=without,
+        with_sleep=with_sleep,
         sleep=sleep,
         is_shown=match.nearest == match.with_sleep,
     )
 
 
 def _within_depth(table: _Table, log_probs: Array, gain: Array) -> dict[str, Figure]:
-    """Slope of the gain on log P(q | c), in accuracy per nat, among queries of equal depth; then all depths pooled."""
-    depths = table.depths()
+    """Slope of the gain on log P(q | c), in accuracy per nat, among queries of equal depth; then all depths pooled.
+
+    Queries about two quantities are left out: they are rare, deep and unlike the notes all at once.
+    """
+    asked = table.asks_a_value
+    depths = np.where(asked, table.depths(), np.nan)
+    log_probs = np.where(asked, log_probs, np.nan)
     figures: dict[str, Figure] = {}
     for depth in np.unique(depths[~np.isnan(depths)]):
         inside = depths == depth
@@ -464,7 +521,7 @@ def _within_depth(table: _Table, log_probs: Array, gain: Array) -> dict[str, Fig
             figures[f"{depth:.0f}"] = table.figure(slopes, grid, of=inside)
     strata = np.nan_to_num(depths, nan=-1).astype(np.int64)
     pooled = stats.slopes(log_probs, gain, table.weights, strata)
-    figures["pooled"] = table.figure(pooled, gain + log_probs)
+    figures["pooled"] = table.figure(pooled, gain + log_probs, of=asked)
     return figures
 
 
@@ -481,7 +538,7 @@ def _example(measured: Measurement) -> Example | None:
     return Example(
         context=measured.texts[asked.context],
         notes=slept.notes,
-        sleep_tokens=slept.usage.output_tokens,
+        sleep_tokens=slept.output_tokens,
         question=asked.question,
         target=asked.target,
         answers=tuple(rows[key] for key in shown if key in rows),

@@ -5,8 +5,9 @@
 
 First every context is slept on. Then each of its queries is asked in every arm, one
 context after another, so that providers' and local prompt caches see its prefix once;
-a few contexts are worked on at a time. This file knows an engine's four verbs and which
-model ships, and nothing about prompts, servers or storage.
+a few contexts are worked on at a time. What a sleep spent is read from the ledger, so that
+a failed one is charged too. This file knows an engine's verbs and which model ships, and
+nothing about prompts, servers or storage.
 """
 
 import asyncio
@@ -27,15 +28,16 @@ from typing import Protocol, TypeVar
 from sleeptime.core.budget import Budget, Level
 from sleeptime.core.context import Context
 from sleeptime.core.errors import ModelError
+from sleeptime.core.ledger import Call
 from sleeptime.core.messages import LogProb
 from sleeptime.core.notes import LearnedContext, Note
 from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Sees
-from sleeptime.core.usage import PriceCard
+from sleeptime.core.usage import PriceCard, Usage
 from sleeptime.engine import Engine
 from sleeptime.evals import chains
 from sleeptime.evals.curves import DemoResult, summarise
-from sleeptime.evals.rows import ARMS, LEVELS, SWEPT, Arm, Asked, Measurement, Provenance, Row, Slept
+from sleeptime.evals.rows import LEVELS, SWEPT, Arm, Asked, Measurement, Provenance, Row, Slept
 from sleeptime.models.names import TINY, TINY_PATH, check_tiny
 
 DEFAULT_CONTEXTS = 32
@@ -84,6 +86,8 @@ class Subject(Protocol):
     ) -> Answer: ...
 
     async def log_prob(self, name: str, question: str) -> LogProb: ...
+
+    async def calls(self, name: str) -> Sequence[Call]: ...
 
 
 async def run_demo(
@@ -239,39 +243,43 @@ class _Run:
         sample = self.samples[index]
         context = await self.subject.add(sample.text, name=f"{sample.family}-{sample.fingerprint[:12]}")
         self.names[index] = context.name
+        before = len(await self.subject.calls(context.name))
+        slept = Slept(context=index)
         try:
             learned = await self.subject.sleep(context.name, SLEEP)
         except ModelError as error:
             self.failures.append(error)
-            self.slept.append(Slept(context=index, error=type(error).__name__))
+            slept = replace(slept, error=type(error).__name__)
         else:
             self.learned[index] = learned
             notes = tuple(note.plain for note in learned.shown)
             right = _true_notes(sample)
-            self.slept.append(
-                Slept(
-                    context=index,
-                    usage=learned.usage,
-                    notes=notes,
-                    notes_correct=sum(note.strip() in right for note in notes),
-                )
-            )
+            slept = replace(slept, notes=notes, notes_correct=sum(note.strip() in right for note in notes))
+        self.slept.append(replace(slept, calls=await self._paid(context.name, before)))
         self._step()
+
+    async def _paid(self, name: str, before: int) -> tuple[Usage, ...]:
+        """Read from the ledger what a sleep took: all calls of the works at hand since the first *before* calls."""
+        calls = await self.subject.calls(name)
+        works = {call.work_id for call in calls[before:]}
+        return tuple(call.usage for call in calls if call.work_id in works)
 
     async def ask(self, index: int) -> None:
-        """Ask every query of one context in every arm, prompts that share a prefix one after another."""
-        shown = self._shown(index)
+        """Ask every query of one context in every arm, prompts that share a prefix one after another.
+
+        An arm without notes to show, for its sleep failed, is not asked.
+        """
         for number, query in enumerate(self.samples[index].queries):
             self.asked.append(await self._predict(index, number, query))
-        for arm in ARMS:
+        for arm, learned in self._shown(index).items():
             for number, query in enumerate(self.samples[index].queries):
                 for level in LEVELS if arm in SWEPT else LEVELS[:1]:
-                    self.rows.append(await self._answer(index, number, query, arm, level, shown.get(arm)))
+                    self.rows.append(await self._answer(index, number, query, arm, level, learned))
         self._step()
 
-    def _shown(self, index: int) -> dict[Arm, LearnedContext]:
-        """The notes of each arm; the placebo's are those of the next context."""
-        shown: dict[Arm, LearnedContext] = {}
+    def _shown(self, index: int) -> dict[Arm, LearnedContext | None]:
+        """The notes of each arm that can be asked; the placebo's are those of the next context."""
+        shown: dict[Arm, LearnedContext | None] = {"no_sleep": None}
         own, other = self.learned.get(index), self.learned.get((index + 1) % len(self.samples))
         if own is not None:
             shown |= {"sleep": own, "learned_only": own, "limited": limited(own)}
@@ -280,7 +288,14 @@ class _Run:
         return shown
 
     async def _predict(self, index: int, number: int, query: chains.ChainQuery) -> Asked:
-        asked = Asked(context=index, query=number, question=query.question, target=query.answer, depth=query.depth)
+        asked = Asked(
+            context=index,
+            query=number,
+            question=query.question,
+            target=query.answer,
+            kind=query.kind,
+            depth=query.depth,
+        )
         try:
             log_prob = await self.subject.log_prob(self.names[index], query.question)
         except ModelError:
@@ -297,8 +312,6 @@ class _Run:
         learned: LearnedContext | None,
     ) -> Row:
         row = Row(context=index, query=number, arm=arm, level=level, is_correct=None)
-        if learned is None and arm != "no_sleep":
-            return replace(row, error="NothingLearned")
         try:
             answer = await self.subject.ask(
                 self.names[index],

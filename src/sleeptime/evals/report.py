@@ -20,8 +20,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sleeptime.evals import figures
-from sleeptime.evals.curves import QUERIES_PER_SLEEP, DemoResult, Example, Figure
+from sleeptime.evals import figures, stats
+from sleeptime.evals.curves import LEVELS_CHOSEN, QUERIES_PER_SLEEP, DemoResult, Example, Figure
 from sleeptime.evals.rows import ARMS, Row
 
 CAVEAT = "A tiny model on synthetic tasks shows the mechanism, not the numbers of a large model."
@@ -50,26 +50,32 @@ _LINES: tuple[tuple[str, str, Unit], ...] = (
     ("accuracy_gain_v0", "Accuracy gained by sleep at v0", "points"),
     ("cost_ratio_t10", f"Cost per query without / with sleep, N = {QUERIES_PER_SLEEP}, t = 10", "times"),
     ("cost_ratio_t2", f"Cost per query without / with sleep, N = {QUERIES_PER_SLEEP}, t = 2", "times"),
-    ("money_ratio", "The same in money, input and cached input included", "times"),
-    ("money_ratio_uncached", "The same in money, were no input cached", "times"),
+    ("money_ratio", "The same in money, input included, none of it cached", "times"),
+    ("money_ratio_as_cached", "The same in money, input cached as it was here", "times"),
     ("break_even_t10", "Queries until a sleep has paid, t = 10", "number"),
     ("break_even_t2", "Queries until a sleep has paid, t = 2", "number"),
     ("predictability_rho", "Rank correlation of gain and log P(query | context), five bins", "rank"),
+    ("predictability_rho_per_token", "The same by the mean over the query's tokens", "rank"),
+    ("predictability_rho_values", "The same on queries for one value alone", "rank"),
     ("predictability_rho_limited", "The same with half of the notes", "rank"),
     ("limited_gain_v0", "Accuracy gained at v0 with half of the notes", "points"),
     ("learned_only_gain_v0", "Accuracy gained at v0 by the notes without the context", "points"),
     ("placebo_gain_v0", "Accuracy gained at v0 by another context's notes (placebo)", "points"),
     ("notes_correct_share", "Notes that are right", "share"),
-    ("sleep_tokens_per_context", "Tokens of one sleep", "number"),
+    ("sleep_tokens_per_context", "Sleep tokens per context, failed sleeps included", "number"),
 )
+
+
+_SIGNS = {"+": "positive", "−": "negative", "0": "sign not shown", "?": ""}
 
 
 def lines(result: DemoResult) -> list[Line]:
     """Put every figure into words, met or missed as they are; a note stands where it is first needed."""
     told = [_line(name, words, unit, result.figures[name]) for name, words, unit in _LINES]
     for depth, figure in result.within_depth.items():
-        where = "all depths, each by itself" if depth == "pooled" else f"queries of depth {depth}"
-        told.append(_line(depth, f"Slope of the gain with half of the notes per nat, {where}", "slope", figure))
+        where = "all depths, each by itself" if depth == "pooled" else f"depth {depth}"
+        line = _line(depth, f"Slope of the gain with half of the notes per nat, {where}", "slope", figure)
+        told.append(replace(line, verdict=_SIGNS[stats.sign(figure)]))
     said: set[str] = set()
     for i, line in enumerate(told):
         told[i] = replace(line, note="") if line.note in said else line
@@ -88,8 +94,6 @@ def _line(name: str, words: str, unit: Unit, figure: Figure) -> Line:
         target = f"≥ {bare(figure.at_least, unit)}"
     elif figure.at_most is not None:
         target = f"not above {bare(figure.at_most, unit)}"
-    is_open = figure.value is None or figure.as_measured is not None
-    verdict = "" if figure.is_met is None else "met" if figure.is_met else "not shown" if is_open else "missed"
     return Line(
         name=name,
         unit=unit,
@@ -97,7 +101,7 @@ def _line(name: str, words: str, unit: Unit, figure: Figure) -> Line:
         value=value,
         interval=f"{bare(figure.low, unit)} to {upper}" if has_interval else "",
         target=target,
-        verdict=verdict,
+        verdict=figure.verdict or "",
         note=figure.note + (f" ({figure.missing} missing)" if figure.missing else ""),
     )
 
@@ -185,6 +189,7 @@ def render_html(result: DemoResult) -> str:
         font=Markup(figures.FONT),  # noqa: S704  # a constant of ours
         told=told,
         arms=ARMS,
+        levels_chosen=LEVELS_CHOSEN,
     )
 
 
@@ -233,7 +238,8 @@ def render_text(result: DemoResult, *, width: int = 80, color: bool = False) -> 
     console.print(
         Text(
             f"{source.model}, {source.family}, {result.n_contexts} contexts, {result.n_queries} queries, "
-            f"seed {source.seed}, {result.failed_calls} failed calls, {source.wall_s:.0f} s on {source.machine}",
+            f"seed {source.seed}, {result.failed_calls} failed calls, {result.failed_sleeps} failed sleeps, "
+            f"{source.wall_s:.0f} s on {source.machine}",
             style="dim",
         )
     )

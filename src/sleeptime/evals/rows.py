@@ -9,6 +9,7 @@ from datetime import date
 from typing import Literal
 
 from sleeptime.core.usage import Usage
+from sleeptime.evals.chains import Kind
 
 Arm = Literal["no_sleep", "sleep", "learned_only", "limited", "placebo"]
 ARMS: dict[Arm, str] = {
@@ -52,12 +53,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One query: how deep its chain is, and how predictable it was from its context."""
+    """One query: what it asks for, how deep its chain is, and how predictable it was from its context."""
 
     context: int
     query: int
     question: str
     target: str
+    kind: Kind
     depth: int
     log_prob: float | None = None
     log_prob_tokens: int = 0
@@ -65,13 +67,17 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slept:
-    """One sleep: what it took, and how many of its notes are right."""
+    """One sleep: the usage of each of its calls, and how many of its notes are right. `error` names how it failed."""
 
     context: int
-    usage: Usage = Usage()
+    calls: tuple[Usage, ...] = ()
     notes: tuple[str, ...] = ()
     notes_correct: int = 0
     error: str = ""
+
+    @property
+    def output_tokens(self) -> int:
+        return sum(call.output_tokens for call in self.calls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

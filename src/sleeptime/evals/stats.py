@@ -1,6 +1,7 @@
 """Say how sure a measurement is: a paired bootstrap over contexts, and ratios at equal accuracy.
 
     resample contexts → every figure again in the same resamples → its middle 95 %
+    equal accuracy    → shown by a bound that counts one more context, in which sleep lost everything
 
 Queries about one context share its notes, so contexts are drawn with replacement,
 never queries. Measurements are grids, a row per context and a column per query, and
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 RESAMPLES = 2000
+DRAWS = 10_000
 CONFIDENCE = 0.95
 MARGIN = 0.02
 """Accuracies count as equal when one is shown to be less than 2 points below the other."""
@@ -84,6 +86,14 @@ class Trial:
     correct: Array
     tokens: Array
 
+    def among(self, present: NDArray[np.bool_]) -> "Trial":
+        """Keep the queries that are *present*."""
+        return Trial(
+            level=self.level,
+            correct=np.where(present, self.correct, np.nan),
+            tokens=np.where(present, self.tokens, np.nan),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
@@ -101,36 +111,39 @@ class Match:
     reason: str = ""
 
 
-def match_levels(
-    without: Sequence[Trial], with_sleep: Sequence[Trial], weights: Array, *, margin: float = MARGIN
-) -> Match:
+def match_levels(without: Sequence[Trial], with_sleep: Sequence[Trial], *, seed: int, margin: float = MARGIN) -> Match:
     """Choose the levels of a comparison at equal accuracy, fair to the arm without sleep.
 
     That arm may pick its cheapest level within *margin* of its own best. A level with
-    sleep must be non-inferior to that best: the lower end of the 95 % interval of the
-    paired difference lies above −margin. Levels are chosen once, on the whole sample.
+    sleep must be shown to be less than *margin* below that best. Every level with sleep
+    is a try, so the tries share one chance of error, 2.5 %, by Holm's procedure, which
+    needs no order among them. Levels are chosen once, on the whole sample.
     """
     without = [trial for trial in without if not np.isnan(_mean(trial.correct))]
     if not without:
         return Match(reason="nothing was measured without sleep")
     best = max(without, key=lambda trial: (_mean(trial.correct), -_mean(trial.tokens)))
-    enough = [trial for trial in without if _mean(trial.correct) >= _mean(best.correct) - margin]
+    enough = [trial for trial in without if trial is best or _mean(trial.correct - best.correct) >= -margin]
     cheapest = min(enough, key=lambda trial: _mean(trial.tokens))
     slept = [trial for trial in with_sleep if not np.isnan(_mean(trial.correct - best.correct))]
     slept.sort(key=lambda trial: _mean(trial.tokens))
+    contexts = best.correct.shape[0]
+    shares = draw_shares(contexts, seed=seed)
+    tail = (1 - CONFIDENCE) / 2
+    tried = holm([inferiority_p(trial.correct, best.correct, shares, margin=margin) for trial in slept], alpha=tail)
+    shown = next((trial for trial, is_shown in zip(slept, tried, strict=True) if is_shown), None)
     nearest = next((trial for trial in slept if _mean(trial.correct - best.correct) > -margin), None)
-    shown = next(
-        (trial for trial in slept if is_non_inferior(trial.correct, best.correct, weights, margin=margin)), None
-    )
     points = f"{margin * 100:g} points"
     reason = ""
-    if nearest is None:
+    if not slept:
+        reason = "nothing was measured with sleep"
+    elif nearest is None:
         reason = f"no level with sleep comes within {points} of {best.level} without sleep"
-        if any(_may_reach(trial.correct, best.correct, weights, margin) for trial in slept):
-            reason += f" as measured, but {best.correct.shape[0]} contexts are too few to rule it out; draw more"
+        if any(inferiority_p(best.correct, trial.correct, shares, margin=-margin) > tail for trial in slept):
+            reason += f" as measured, but {contexts} contexts are too few to rule it out; draw more"
     elif nearest is not shown:
         reason = (
-            f"{nearest.level} with sleep is within {points} as measured, but {best.correct.shape[0]} contexts "
+            f"{nearest.level} with sleep is within {points} as measured, but {contexts} contexts "
             "are too few to show it; draw more"
         )
     return Match(
@@ -147,27 +160,36 @@ def _mean(grid: Array) -> float:
     return float(present.mean()) if present.size else float("nan")
 
 
-def is_non_inferior(candidate: Array, reference: Array, weights: Array, *, margin: float = MARGIN) -> bool:
-    """Say whether *candidate* is shown to be less than *margin* below *reference*, in pairs.
+def draw_shares(contexts: int, *, seed: int, draws: int = DRAWS) -> Array:
+    """How much each draw of a Bayesian bootstrap weighs each context, and last one context more that nobody saw."""
+    return np.random.default_rng(seed).exponential(size=(draws, contexts + 1))
 
-    Where no context lost anything there is nothing to resample, and an interval of no
-    width would prove too much: n contexts without a loss still leave 1 − 0.025^(1/n),
-    about 3.7 / n, of them that may lose.
+
+def inferiority_p(candidate: Array, reference: Array, shares: Array, *, margin: float = MARGIN) -> float:
+    """How well the pairs still agree with *candidate* being *margin* or more below *reference*: a one-sided p-value.
+
+    An interval resampled from the pairs alone proves too much where few of them lost:
+    with none it has no width. So the context that nobody saw counts as one in which
+    *candidate* lost every query (Gaffke 2005). Where contexts are lost whole or not at
+    all this is the exact bound of Clopper and Pearson; a loss more never lowers it.
     """
     difference = candidate - reference
-    low = estimate(means(difference, weights)).low
-    if low is None:
-        return False
-    measured = ~np.isnan(difference)
-    if not (difference[measured] < 0).any():
-        contexts = int(measured.any(axis=1).sum())
-        low = min(low, -(1 - ((1 - CONFIDENCE) / 2) ** (1 / contexts)))
-    return low > -margin
+    present = ~np.isnan(difference)
+    queries = present.sum(axis=1).astype(np.float64)
+    most = queries.max(initial=0.0)
+    sums = np.append(np.where(present, difference, 0.0).sum(axis=1), -most)
+    drawn = ratios(shares @ sums, shares @ np.append(queries, most))
+    return float((1 + np.count_nonzero(~(drawn > -margin))) / (1 + drawn.size))
 
 
-def _may_reach(candidate: Array, reference: Array, weights: Array, margin: float) -> bool:
-    high = estimate(means(candidate - reference, weights)).high
-    return high is not None and high > -margin
+def holm(p_values: Sequence[float], *, alpha: float) -> list[bool]:
+    """Say which of several hypotheses fall, with a chance of at most *alpha* that a true one does (Holm 1979)."""
+    falls = [False] * len(p_values)
+    for left, i in zip(range(len(p_values), 0, -1), np.argsort(p_values, kind="stable"), strict=True):
+        if p_values[i] > alpha / left:
+            break
+        falls[i] = True
+    return falls
 
 
 def envelope(tokens: Sequence[float], accuracies: Sequence[float]) -> list[tuple[float, float]]:
@@ -180,14 +202,14 @@ def envelope(tokens: Sequence[float], accuracies: Sequence[float]) -> list[tuple
 
 
 def tokens_for(accuracy: float, points: Sequence[tuple[float, float]]) -> float:
-    """Tokens an arm needs for *accuracy* along its envelope, linear between points; NaN if it never gets there."""
+    """Tokens an arm needs for *accuracy* along its envelope, linear between points; infinite if it never gets there."""
     for i, (cost, reached) in enumerate(points):
         if reached >= accuracy:
             if i == 0:
                 return cost
             cost_before, reached_before = points[i - 1]
             return cost_before + (cost - cost_before) * (accuracy - reached_before) / (reached - reached_before)
-    return float("nan")
+    return float("inf")
 
 
 def interpolated_ratio(
@@ -196,6 +218,7 @@ def interpolated_ratio(
     """Replicates of the tokens without sleep over those with it, both for the best accuracy without sleep − *margin*.
 
     The target accuracy, both envelopes and both interpolations are made anew in each resample.
+    Where sleep never reaches the target the ratio is 0: no number of tokens buys it.
     """
     curves = [
         [(means(trial.tokens, weights), means(trial.correct, weights)) for trial in arm]
