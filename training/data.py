@@ -11,7 +11,7 @@ formulas backwards until a value is known, then to state values forwards.
 This file knows nothing about torch.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
@@ -247,7 +247,8 @@ class Plan:
 
     `pairs` is the share of two-quantity queries; `drills`, `steps` and `sleeps` the shares of
     trees that exercise reading, single steps and sleep alone; `made_up` the share of steps whose
-    formula is made up, `pair_steps` the share of them that add two values. `choice` and `done` weigh what a sleep takes up next, and that it
+    formula is made up, `pair_steps` the share of them that add two values, `next_steps` the share
+    that decide what comes next. `choice` and `done` weigh what a sleep takes up next, and that it
     is over. `hints` asks the names in two-quantity questions for their values.
     """
 
@@ -257,7 +258,9 @@ class Plan:
     steps: float = 0.0
     sleeps: float = 0.0
     made_up: float = 0.35
+    drilled_pairs: float = 0.5
     pair_steps: float = 0.0
+    next_steps: float = 0.0
     families: tuple[str, ...] = ("sheets",)
     choice: float = 1.0
     done: float = 1.0
@@ -363,7 +366,7 @@ def draw_drill(rng: Random, plan: Plan) -> Tree:
         -1, [tokenizer.USER_ID, *note_tokens(map(writer.value, names), header="notes:")]
     )
     while tree.size < plan.length - 20:
-        query = rng.choice(pairs) if rng.random() < 2 * plan.pairs else rng.choice(values)
+        query = rng.choice(pairs if rng.random() < plan.drilled_pairs else values)
         asked = tree.add(root, question_tokens(query))
         if plan.hints:
             hint(tree.nodes[asked], query, writer)
@@ -417,6 +420,9 @@ def draw_steps(rng: Random, plan: Plan) -> Tree:
     opening = tree.add(root, [*tokenizer.encode("\nsleep"), tokenizer.ASSISTANT_ID])
     derived = [quantity for quantity in sample.quantities if quantity.source is not None]
     while tree.size < plan.length - 20:
+        if plan.next_steps and rng.random() < plan.next_steps:
+            _add_next_step(rng, tree, (root, opening), writer, known)
+            continue
         if plan.pair_steps and rng.random() < plan.pair_steps:
             _add_pair_step(rng, tree, opening, family)
             continue
@@ -443,6 +449,41 @@ def draw_steps(rng: Random, plan: Plan) -> Tree:
                 following = encode_line(writer.formula(quantity.source).text)[0]
             tree.nodes.append(Node([following], [WEIGHT["looked_up"]], below, "known"))
     return tree
+
+
+def _add_next_step(
+    rng: Random, tree: Tree, above: tuple[int, int], writer: Writer, known: Set[str]
+) -> None:
+    """Append a value just written, and what comes next: in a sleep, or for the two of a query."""
+    root, opening = above
+
+    def written(name: str) -> tuple[int, ...]:
+        words = chains.FAMILIES[writer.sample.family]
+        return encode_line(words.state(name, rng.randint(1, chains.FACE)))
+
+    def leads(name: str) -> int:
+        line = writer.value(name) if name in known else writer.formula(name)
+        return encode_line(line.text)[0]
+
+    if rng.random() < 0.6:
+        watched = writer.sample.watched
+        at = rng.randrange(len(watched))
+        end = tokenizer.encode("\ndone")[0]
+        following = leads(watched[at + 1]) if at + 1 < len(watched) else end
+        below = tree.add(opening, written(watched[at]))
+        tree.nodes.append(Node([following], [WEIGHT["looked_up"]], below, "next"))
+        return
+    first, second = rng.sample(sorted(writer.by_name), 2)
+    kind, sign = rng.choice((("sum", "plus"), ("difference", "minus")))
+    question = chains.FAMILIES[writer.sample.family].ask(kind, (first, second))
+    level = rng.randint(1, 4)
+    asked = tree.add(root, [*encode_line(question), *level_tokens(level), tokenizer.ASSISTANT_ID])
+    if level < 4 or known == writer.stated:
+        below = tree.add(asked, written(first))
+        tree.nodes.append(Node([leads(second)], [WEIGHT["looked_up"]], below, "next_pair"))
+    below = tree.add(asked, written(second))
+    end = tokenizer.encode(f"\n{sign}=")[0]
+    tree.nodes.append(Node([end], [WEIGHT["looked_up"]], below, "next_pair"))
 
 
 def _add_pair_step(rng: Random, tree: Tree, opening: int, family: str) -> None:

@@ -109,7 +109,26 @@ RECIPE = Recipe(
         ),
         Stage(steps=500, plan=WHOLE, pace=0.6),
         Stage(steps=500, plan=replace(WHOLE, hints=True), pace=0.6),
-        Stage(steps=4500, plan=replace(WHOLE, hints=True, done=1.0), pace=0.6),
+        Stage(steps=500, plan=replace(WHOLE, hints=True, done=1.0), pace=0.6),
+        Stage(
+            steps=500,
+            plan=replace(WHOLE, hints=True, done=1.0, steps=0.2, next_steps=0.5),
+            pace=0.6,
+        ),
+        Stage(
+            steps=3500,
+            plan=replace(
+                WHOLE,
+                hints=True,
+                done=1.0,
+                drills=0.3,
+                drilled_pairs=0.9,
+                steps=0.2,
+                next_steps=0.6,
+                sleeps=0.2,
+            ),
+            pace=0.6,
+        ),
     )
 )
 
