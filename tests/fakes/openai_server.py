@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import socket
 import threading
 import time
@@ -28,6 +29,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+_AFTER_HALF_A_LETTER = re.compile("(?<=[\ud800-\udbff])")  # where servers that count in UTF-16 may cut
 
 Fault = Literal["truncated", "malformed", "hang", "disconnect", "no usage"]
 
@@ -207,7 +210,8 @@ class FakeServer:
                 raise ConnectionError("scripted disconnection")
             if n >= 2 and reply.fault == "truncated":
                 return
-            yield delta(content=word)
+            for piece in filter(None, _AFTER_HALF_A_LETTER.split(word)):
+                yield delta(content=piece)
         for n, (name, arguments) in enumerate(reply.tool_calls):
             half = len(arguments) // 2
             call = {"index": n, "id": f"call_{n}", "type": "function"}

@@ -22,7 +22,14 @@ WINDOW = 512
 
 
 def write_random_gguf(
-    path: Path, *, seed: int = 0, width: int = 32, layers: int = 2, heads: int = 4, window: int = WINDOW
+    path: Path,
+    *,
+    seed: int = 0,
+    width: int = 32,
+    layers: int = 2,
+    heads: int = 4,
+    window: int = WINDOW,
+    chat_template: str = CHAT_TEMPLATE,
 ) -> Path:
     """Write a model of about 40,000 weights drawn with *seed*."""
     draw = np.random.default_rng(seed)
@@ -49,7 +56,7 @@ def write_random_gguf(
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(True)
-    writer.add_chat_template(CHAT_TEMPLATE)
+    writer.add_chat_template(chat_template)
 
     def matrix(name: str, rows: int, columns: int, scale: float) -> None:
         writer.add_tensor(name, (draw.standard_normal((rows, columns)) * scale).astype(np.float32))

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 import xllamacpp
 
-from fakes.random_gguf import WINDOW, write_random_gguf
+from fakes.random_gguf import CHAT_TEMPLATE, WINDOW, write_random_gguf
 from sleeptime.core.errors import ContextTooLongError, NotSupportedError, UnknownModelError
 from sleeptime.core.messages import Message
 from sleeptime.core.usage import Usage
@@ -158,6 +158,36 @@ async def test_dials_a_local_model_lacks_are_refused(local: LocalModel) -> None:
             await local.generate(CONTEXT, options)
         with pytest.raises(NotSupportedError):
             await local.complete(CONTEXT, options, prefix="")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("opened", ["<think>\n", "<think>", ""])
+async def test_a_template_that_opens_the_thinking_and_a_forced_beginning_open_it_once(
+    tmp_path: Path, opened: str
+) -> None:
+    template = CHAT_TEMPLATE.replace("<asst>{% endif %}", f"<asst>{opened}{{% endif %}}")
+    path = write_random_gguf(tmp_path / "r1.gguf", chat_template=template)
+    options = Options(max_output_tokens=3, temperature=0)
+    model = await open_gguf("gguf:r1", path)
+
+    forced = await model.complete(CONTEXT, options, prefix="<think>\nso 7")
+    read = len(await tokens_of(model, "<sys>sheets<user>B2: A1 + 3 . hello there <asst><think>\nso 7"))
+    answered = await model.complete(CONTEXT, options, prefix="The answer is")
+    plain = len(await tokens_of(model, f"<sys>sheets<user>B2: A1 + 3 . hello there <asst>{opened}The answer is"))
+    await model.aclose()
+
+    assert template != CHAT_TEMPLATE or not opened
+    assert forced.usage.input_tokens == read
+    assert answered.usage.input_tokens == plain
+
+
+@pytest.mark.anyio
+async def test_a_reply_without_room_in_the_window_is_told_in_numbers(local: LocalModel) -> None:
+    with pytest.raises(ContextTooLongError) as caught:
+        await local.complete([Message("user", "x" * WINDOW)], Options(max_output_tokens=3), prefix="")
+
+    assert caught.value.window == WINDOW
+    assert caught.value.tokens == WINDOW + 3
 
 
 @pytest.mark.anyio

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import anyio
 import pytest
+from pydantic_ai.profiles.anthropic import anthropic_model_profile
 from pydantic_ai.usage import RequestUsage
 
 from fakes.openai_server import FakeServer, Reply, serve
+from sleeptime.core.budget import Budget
+from sleeptime.core.context import Context
 from sleeptime.core.errors import (
     AuthenticationError,
+    ContextTooLongError,
     EndpointUnreachableError,
     MalformedReplyError,
     MissingKeyError,
@@ -24,10 +29,14 @@ from sleeptime.core.errors import (
     UpstreamError,
 )
 from sleeptime.core.messages import UNREADABLE, Completion, Message, Tool
+from sleeptime.core.plan import Plan
 from sleeptime.models import open_model
 from sleeptime.models.openai_compatible import endpoint_model
-from sleeptime.models.protocol import Options
+from sleeptime.models.protocol import Abilities, Options
+from sleeptime.models.providers import abilities, dials
 from sleeptime.models.remote import estimated_tokens, inclusive_usage
+from sleeptime.models.window import room_for_reply
+from sleeptime.sleeper import Sleeper
 
 PROMPT = [Message("system", "be terse"), Message("user", "how many?")]
 NOTE = Tool(name="note", description="Note it.", parameters={"type": "object", "properties": {}})
@@ -139,6 +148,114 @@ async def test_an_endpoint_without_tools_is_told_apart(status: int) -> None:
 @pytest.mark.anyio
 async def test_a_500_without_tools_in_the_request_is_no_matter_of_tools() -> None:
     assert isinstance(await failure(Reply(status=500, error="tool shed on fire"), streamed=False), UpstreamError)
+
+
+@pytest.mark.anyio
+async def test_an_endpoint_that_refuses_tools_is_offered_none_again() -> None:
+    with serve(refuses_tools=True) as fake:
+        model = await open_model(fake.name, environ={})
+        assert model.abilities.tools
+        for _ in range(2):
+            with pytest.raises(NotSupportedError, match="tool calls"):
+                await model.generate(PROMPT, Options(max_output_tokens=5, tools=(NOTE,)))
+        await model.aclose()
+
+    assert not model.abilities.tools
+    assert len(fake.calls) == 1
+
+
+@pytest.mark.anyio
+async def test_a_sleep_goes_on_in_plain_text_where_the_endpoint_refuses_tools() -> None:
+    context = Context(
+        id="c", name="boxes", text="Seven boxes. Five more.", created_at=datetime(2026, 11, 1, tzinfo=UTC)
+    )
+    plan = Plan(samples=2, budget=Budget(max_rounds=1))
+    with serve(lambda _body: Reply.of("<notes> Twelve boxes in all. </notes>"), refuses_tools=True) as fake:
+        model = await open_model(fake.name, environ={})
+        learned = await Sleeper(model, None, time.monotonic, lambda: datetime.now(UTC)).sleep(context, plan)
+        await model.aclose()
+
+    assert [note.text for note in learned.notes] == ["Twelve boxes in all."] * 2
+    assert learned.failed_rounds == 0
+    assert [call.status for call in fake.calls].count(200) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("said", "numbers"),
+    [
+        (
+            (
+                "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens (8000 in the"
+                " messages, 1000 in the completion). Please reduce the length of the messages or completion."
+            ),
+            (8000, 1000, 8192),
+        ),
+        (
+            "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens.",
+            (9000, 1, 8192),
+        ),
+        (
+            (
+                "'max_tokens' or 'max_completion_tokens' is too large: 500. This model's maximum context length is 4096"
+                " tokens and your request has 4000 input tokens (500 > 4096 - 4000)."
+            ),
+            (4000, 1, 4096),
+        ),
+        ("prompt is too long: 208310 tokens > 200000 maximum", (208310, 1, 200000)),
+        ("input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000", (190000, 20000, 200000)),
+        (
+            "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+            (1200000, 1, 1048576),
+        ),
+    ],
+)
+async def test_a_provider_that_finds_the_prompt_too_long_is_quoted(said: str, numbers: tuple[int, int, int]) -> None:
+    with serve([Reply(status=400, error=said)]) as fake, pytest.raises(ContextTooLongError) as caught:
+        await ask(fake, tools=(NOTE,))
+
+    assert (caught.value.tokens, caught.value.reserve, caught.value.window) == numbers
+
+
+@pytest.mark.anyio
+async def test_a_prompt_too_long_by_no_stated_number_is_a_rejected_request() -> None:
+    error = await failure(
+        Reply(status=400, error="Your input exceeds the context window of this model."), streamed=False
+    )
+
+    assert isinstance(error, RequestRejectedError)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [("a\ud800b c\udfff", "a\ufffdb c\ufffd"), ("see \ud83d\ude00 x", "see 😀 x"), ("x\ud83d", "x\ufffd")],
+)
+async def test_halves_of_letters_are_joined_or_replaced(said: str, kept: str, streamed: bool) -> None:
+    pieces: list[str] = []
+    with serve([Reply(text=said, thinking=said)]) as fake:
+        completion = await ask(fake, on_text=pieces.append if streamed else None)
+
+    assert completion.text == kept
+    assert completion.thinking == kept
+    assert not streamed or "".join(pieces) == kept
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("written", "arguments"),
+    [
+        (r'{"a": ["\ud800", {"\udfff": 1}]}', {"a": ["\ufffd", {"\ufffd": 1}]}),
+        (r'{"a": "\ud83d\ude00 \n"}', {"a": "😀 \n"}),
+        ('no "\ud800', {UNREADABLE: 'no "\ufffd'}),
+    ],
+)
+async def test_tool_arguments_hold_no_half_letters(written: str, arguments: dict[str, Any]) -> None:
+    with serve([Reply(tool_calls=(("note", written),))]) as fake:
+        completion = await ask(fake, tools=(NOTE,))
+
+    assert [call.arguments for call in completion.tool_calls] == [arguments]
 
 
 @pytest.mark.anyio
@@ -297,6 +414,84 @@ async def test_effort_reaches_a_reasoning_model() -> None:
     assert model.abilities.context_window == 400_000
 
 
+KEYS = {"OPENAI_API_KEY": "k", "DEEPSEEK_API_KEY": "k", "MOONSHOTAI_API_KEY": "k", "CEREBRAS_API_KEY": "k"}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("model", ["openai:gpt-5-mini", "openai-chat:gpt-5-mini", "openai-chat:o3"])
+async def test_a_model_that_refuses_sampling_is_asked_without(model: str) -> None:
+    with serve(["fine"]) as fake:
+        opened = await open_model(model, environ={**KEYS, "OPENAI_BASE_URL": fake.url})
+        await opened.generate(PROMPT, Options(max_output_tokens=5, temperature=0.8, seed=3))
+        await opened.aclose()
+
+    assert not opened.abilities.sampling
+    assert "temperature" not in fake.calls[0].body
+    assert ("seed" in fake.calls[0].body) == model.startswith("openai-chat:")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("model", ["openai:gpt-5.1", "openai-chat:gpt-5.1"])
+async def test_a_model_that_thinks_on_demand_is_sampled_while_it_does_not(model: str) -> None:
+    with serve(["fine", "fine"]) as fake:
+        opened = await open_model(model, environ={**KEYS, "OPENAI_BASE_URL": fake.url})
+        await opened.generate(PROMPT, Options(max_output_tokens=5, temperature=0.8))
+        await opened.generate(PROMPT, Options(max_output_tokens=5, temperature=0.8, effort="low"))
+        await opened.aclose()
+
+    assert opened.abilities.sampling
+    assert [call.body.get("temperature") for call in fake.calls] == [0.8, None]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("model", "tools"),
+    [
+        ("deepseek:deepseek-reasoner", False),
+        ("deepseek:deepseek-v4-pro", False),
+        ("deepseek:deepseek-chat", True),
+        ("moonshotai:kimi-thinking-preview", False),
+        ("openai:gpt-5-mini", True),
+    ],
+)
+async def test_a_model_that_cannot_be_made_to_call_a_tool_has_none(model: str, tools: bool) -> None:
+    opened = await open_model(model, environ=KEYS)
+    await opened.aclose()
+
+    assert opened.abilities.tools is tools
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("model", ["cerebras:gpt-oss-120b", "cerebras:zai-glm-4.7"])
+async def test_effort_is_refused_where_the_adapter_would_drop_it(model: str) -> None:
+    opened = await open_model(model, environ=KEYS)
+
+    with pytest.raises(NotSupportedError, match="reasoning effort"):
+        await opened.generate(PROMPT, Options(max_output_tokens=5, effort="high"))
+    await opened.aclose()
+
+
+def test_claude_is_free_to_call_a_tool_while_it_thinks() -> None:
+    profile = anthropic_model_profile("claude-sonnet-4-5")
+    assert profile is not None
+
+    def choice(**more: Any) -> object:
+        return dials("m", "anthropic", profile, Options(max_output_tokens=5, **more)).get("tool_choice")
+
+    assert choice(tools=(NOTE,)) is None
+    assert choice(tools=(NOTE,), effort="low") == "auto"
+    assert choice(tools=(NOTE,), thinking_tokens=2000) == "auto"
+    assert choice(effort="low") is None
+    assert abilities(profile) == Abilities(tools=True, sampling=True)
+
+
+def test_a_claude_that_takes_no_sampling_settings_says_so() -> None:
+    profile = anthropic_model_profile("claude-opus-4-7")
+    assert profile is not None
+
+    assert not abilities(profile).sampling
+
+
 @pytest.mark.parametrize(
     ("text", "at_least"),
     [
@@ -310,6 +505,37 @@ async def test_effort_reaches_a_reasoning_model() -> None:
 )
 def test_an_estimate_errs_on_the_high_side(text: str, at_least: int) -> None:
     assert at_least <= estimated_tokens(text) <= 4 * len(text)
+
+
+LONG = "The boxes stand in the hall, and nobody has counted them since the flood of 1987. " * 100  # 1,700 tokens or so
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("window", "wanted", "room"),
+    [
+        (100_000, 500, 500),
+        (5_500, 8_000, 2_492),  # the high estimate leaves more than half of what the low one does
+        (3_008, 500, 500),  # the high estimate fills it, the low one leaves 1,908
+        (1_400, 500, 150),
+        (1_116, 500, 16),
+        (1_115, 500, None),
+        (1_105, 5, 5),
+        (1_104, 5, None),
+    ],
+)
+async def test_an_estimate_refuses_only_what_fits_by_no_estimate(window: int, wanted: int, room: int | None) -> None:
+    model = endpoint_model("m", "http://127.0.0.1:9/v1", "m", abilities=Abilities(context_window=window))
+    prompt = [Message("user", LONG)]
+    count = await model.count_tokens(prompt)
+    await model.aclose()
+
+    assert (count.at_least, count.tokens, count.exact) == (1100, 3008, False)
+    if room is None:
+        with pytest.raises(ContextTooLongError):
+            await room_for_reply(model, prompt, wanted=wanted)
+    else:
+        assert await room_for_reply(model, prompt, wanted=wanted) == room
 
 
 @pytest.mark.anyio

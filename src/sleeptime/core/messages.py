@@ -77,7 +77,11 @@ class LogProb:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenCount:
-    """How many tokens a prompt has; `exact` is False for an estimate."""
+    """How many tokens a prompt has; `exact` is False for an estimate.
+
+    An estimate errs on the high side, and `at_least` is one that errs on the low side.
+    """
 
     tokens: int
     exact: bool
+    at_least: int = 0

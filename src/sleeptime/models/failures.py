@@ -1,7 +1,8 @@
 """Turn what a provider's client raises into the errors of `core.errors`.
 
     401 403 → AuthenticationError        429 → RateLimitedError      5xx → UpstreamError
-    404 → UnknownModelError              other 4xx → RequestRejectedError
+    404 → UnknownModelError              other 4xx → RequestRejectedError, or
+                                         ContextTooLongError where it says so in numbers
     no connection, no reply in time, 408 504 → EndpointUnreachableError
     a reply that breaks off or is not what the protocol promises → MalformedReplyError
 
@@ -29,6 +30,7 @@ from pydantic_ai.exceptions import (
 
 from sleeptime.core.errors import (
     AuthenticationError,
+    ContextTooLongError,
     EndpointUnreachableError,
     MalformedReplyError,
     ModelError,
@@ -41,8 +43,19 @@ from sleeptime.core.errors import (
 
 CLIENT_ERRORS = (ModelAPIError, UnexpectedModelBehavior, UserError, httpx2.HTTPError)
 
+TOOL_CALLS = "tool calls"
+
 _LOOKS_SECRET = re.compile(r"\b(?:sk|pk|rk|key|gsk|xai|AIza)[-_]?[A-Za-z0-9*_-]{12,}|(?i:bearer)\s+\S+")
 _ABOUT_TOOLS = re.compile(r"\btools?\b|\bfunction.?call|tool_choice|--jinja", re.IGNORECASE)
+# How providers say that a prompt is too long: OpenAI and vLLM (twice), Anthropic (twice), llama.cpp, Google.
+_TOO_LONG = (
+    r"maximum context length is (?P<window>\d+) tokens.*?(?P<tokens>\d+) in the messages, (?P<reply>\d+) in the compl",
+    r"maximum context length is (?P<window>\d+) tokens.*?(?:resulted in|request has) (?P<tokens>\d+)",
+    r"prompt is too long: (?P<tokens>\d+) tokens > (?P<window>\d+)",
+    r"exceed context limit: (?P<tokens>\d+) \+ (?P<reply>\d+) > (?P<window>\d+)",
+    r"\((?P<tokens>\d+) tokens\) exceeds the available context size \((?P<window>\d+)",
+    r"input token count \((?P<tokens>\d+)\) exceeds .*?\((?P<window>\d+)\)",
+)
 _TOOL_STATUSES = (400, 404, 422, 500, 501)
 _DETAIL_LENGTH = 300
 
@@ -54,7 +67,7 @@ def model_error(
     secrets: Collection[str] = (),
     asked_for_tools: bool = False,
     has_begun: bool = False,
-) -> ModelError:
+) -> ModelError | ContextTooLongError:
     """Say what *error* means. *has_begun*: part of the reply had arrived."""
     if isinstance(error, ModelHTTPError):
         return _refusal(model, error, secrets, asked_for_tools=asked_for_tools)
@@ -69,7 +82,9 @@ def model_error(
     return MalformedReplyError(model, redacted(str(error), secrets).rstrip("."))
 
 
-def refused_status(model: str, status: int, detail: str, *, retry_after_s: float | None = None) -> ModelError:
+def refused_status(
+    model: str, status: int, detail: str, *, retry_after_s: float | None = None
+) -> ModelError | ContextTooLongError:
     """Say what an HTTP error status means. *detail* has no secrets in it."""
     if status in (401, 403):
         return AuthenticationError(model, status)
@@ -81,7 +96,7 @@ def refused_status(model: str, status: int, detail: str, *, retry_after_s: float
         return RateLimitedError(model, retry_after_s=retry_after_s)
     if status >= 500:
         return UpstreamError(model, status, retry_after_s=retry_after_s)
-    return RequestRejectedError(model, status, detail)
+    return _too_long(model, detail) or RequestRejectedError(model, status, detail)
 
 
 def redacted(text: str, secrets: Collection[str]) -> str:
@@ -92,14 +107,27 @@ def redacted(text: str, secrets: Collection[str]) -> str:
     return line if len(line) <= _DETAIL_LENGTH else line[:_DETAIL_LENGTH] + "…"
 
 
-def _refusal(model: str, error: ModelHTTPError, secrets: Collection[str], *, asked_for_tools: bool) -> ModelError:
+def _refusal(
+    model: str, error: ModelHTTPError, secrets: Collection[str], *, asked_for_tools: bool
+) -> ModelError | ContextTooLongError:
     detail = redacted(_detail(error.body), secrets)
     status = error.status_code
     if asked_for_tools and status in _TOOL_STATUSES and _ABOUT_TOOLS.search(detail):
-        return NotSupportedError(model, "tool calls", f"It said (HTTP {status}): {detail}")
+        return NotSupportedError(model, TOOL_CALLS, f"It said (HTTP {status}): {detail}")
     if isinstance(error, ModelQuotaExceededError):
         return RequestRejectedError(model, status, f"the account's quota or credit is used up: {detail}")
     return refused_status(model, status, detail, retry_after_s=error.retry_after)
+
+
+def _too_long(model: str, detail: str) -> ContextTooLongError | None:
+    """The error of a prompt that is too long, if *detail* says so in numbers. A reply needs at least a token."""
+    for pattern in _TOO_LONG:
+        if match := re.search(pattern, detail, re.IGNORECASE):
+            said = {name: int(number) for name, number in match.groupdict().items()}
+            return ContextTooLongError(
+                model=model, tokens=said["tokens"], reserve=said.get("reply", 1), window=said["window"], exact=True
+            )
+    return None
 
 
 def _detail(body: object) -> str:

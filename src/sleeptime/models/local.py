@@ -38,11 +38,11 @@ from sleeptime.core.errors import (
 )
 from sleeptime.core.messages import Completion, FinishReason, LogProb, Message, TokenCount, Tool
 from sleeptime.core.usage import Usage
-from sleeptime.models.failures import model_error, redacted, refused_status
+from sleeptime.models.failures import TOOL_CALLS, model_error, redacted, refused_status
 from sleeptime.models.gguf_header import GgufError, context_length
 from sleeptime.models.openai_compatible import endpoint_model, http_client
 from sleeptime.models.protocol import Abilities, Options
-from sleeptime.models.remote import RemoteModel
+from sleeptime.models.remote import RemoteModel, well_formed
 
 SMALL_BYTES = 100_000_000
 SMALL_SLOTS = 4
@@ -52,6 +52,7 @@ FORCING_BIAS = 1e4
 WHOLE_VOCABULARY = 1_000_000
 
 _SENTINEL = "\u241fHERE\u241f"
+_TAG = re.compile(r"<\w+>")
 _FINISH_REASONS: dict[str, FinishReason] = {"eos": "stop", "word": "stop", "limit": "length"}
 
 
@@ -82,7 +83,7 @@ class LocalModel:
     async def generate(self, messages: Sequence[Message], options: Options) -> Completion:
         """Reply to *messages* through the chat endpoint."""
         if options.tools and not self.abilities.tools:
-            raise NotSupportedError(self._name, "tool calls", "Its chat template has no place for them.")
+            raise NotSupportedError(self._name, TOOL_CALLS, "Its chat template has no place for them.")
         self._refuse_dials(options)
         return await self._chat.generate(messages, options)
 
@@ -92,7 +93,7 @@ class LocalModel:
             raise NotSupportedError(self._name, "tool calls in a completion")
         self._refuse_dials(options)
         request: dict[str, Any] = {  # Any: JSON
-            "prompt": await self._rendered(messages) + prefix,
+            "prompt": _joined(await self._rendered(messages), prefix),
             "n_predict": options.max_output_tokens,
             "cache_prompt": True,
             "stop": list(options.stop),
@@ -115,7 +116,7 @@ class LocalModel:
         if not last.get("stop"):
             raise MalformedReplyError(self._name, "it ended without saying why")
         return Completion(
-            text=text,
+            text=well_formed(text),
             usage=_usage(last),
             model=self._name,
             finish_reason=_FINISH_REASONS.get(str(last.get("stop_type")), "unknown"),
@@ -327,6 +328,12 @@ def _start(name: str, path: Path, trained_window: int, key: str) -> Server:
         raise UnknownModelError(
             name, "llama.cpp cannot load it; the file is damaged, cut short, or of a new kind"
         ) from error
+
+
+def _joined(prompt: str, prefix: str) -> str:
+    """*prompt* and the beginning of the reply. Where a template has opened the thinking already, it is opened once."""
+    tag, begun = _TAG.match(prefix), prompt.rstrip()
+    return (begun.removesuffix(tag[0]) if tag and begun.endswith(tag[0]) else prompt) + prefix
 
 
 def _cpu_info() -> str:

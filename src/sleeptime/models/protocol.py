@@ -1,7 +1,8 @@
 """The seam to language models: what the workers ask of one, and nothing more.
 
 A worker holds a `Model` and never learns whether it is a provider across the
-network, a file on disk, or a script. Adapters raise ModelError and nothing else.
+network, a file on disk, or a script. Adapters raise ModelError and nothing
+else, but ContextTooLongError where a prompt was refused for its length.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Options:
 
 
 class Model(Protocol):
-    """A language model. All methods may raise ModelError."""
+    """A language model. All methods may raise ModelError and ContextTooLongError."""
 
     @property
     def name(self) -> str:
@@ -86,7 +87,7 @@ class Model(Protocol):
         ...
 
     async def count_tokens(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> TokenCount:
-        """Count the tokens of a prompt without spending any; an estimate errs on the high side."""
+        """Count the tokens of a prompt without spending any."""
         ...
 
     async def aclose(self) -> None:

@@ -9,19 +9,19 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import httpx2
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import infer_model, known_model_names
-from pydantic_ai.profiles import ModelProfile
 from pydantic_ai.providers import Provider, infer_provider_class
-from pydantic_ai.settings import ModelSettings, ThinkingEffort
+from pydantic_ai.settings import ModelSettings
 
 from sleeptime.core.errors import MissingKeyError, NotSupportedError, UnknownModelError
 from sleeptime.models.openai_compatible import http_client
-from sleeptime.models.protocol import Options
+from sleeptime.models.protocol import Abilities, Options
 from sleeptime.models.remote import RemoteModel
 
 # Where each provider's key is, the first one set wins; others are asked for by pydantic-ai itself.
@@ -47,6 +47,16 @@ _BASE_URLS = {
     "openai-chat": "OPENAI_BASE_URL",
     "openai-responses": "OPENAI_BASE_URL",
     "anthropic": "ANTHROPIC_BASE_URL",
+}
+_REFUSE_SAMPLING = ("anthropic_disallows_sampling_settings", "bedrock_disallows_sampling_settings")
+# Adapters that leave an effort out, or send one and the same for all, where the profile lacks this.
+_GRADES_EFFORT = {
+    "cerebras": "openai_reasoning_efforts",
+    "groq": "groq_supports_graded_reasoning_effort",
+    "huggingface": "none does",
+    "mistral": "none does",
+    "xai": "grok_reasoning_efforts",
+    "zai": "zai_supports_reasoning_effort",
 }
 _OWN_EXTRAS = ("anthropic", "google")
 _VARIABLE = re.compile(r"`([A-Z][A-Z0-9_]+)` environment variable")
@@ -105,26 +115,55 @@ def open_provider(name: str, *, environ: Mapping[str, str]) -> RemoteModel:
         name,
         provider_model,
         http_client=client,
-        dials=lambda options: _dials(name, provider_model.system, profile, options),
+        dials=lambda options: dials(name, provider_model.system, profile, options),
+        abilities=replace(
+            abilities(profile, unsupported=provider_model.unsupported_settings),
+            context_window=provider_model.context_window,
+        ),
+        samples_while_thinking=not _is_claude(profile) and not profile.get("openai_supports_reasoning", False),
         secrets=(key,),
     )
 
 
-def _dials(name: str, system: str, profile: ModelProfile, options: Options) -> ModelSettings:
+def abilities(profile: Mapping[str, Any], *, unsupported: Collection[str] = ()) -> Abilities:  # Any: as pydantic-ai's
+    """What a model with this profile of pydantic-ai's can do when no dial is turned."""
+    thinks = profile.get("thinking_always_enabled", False) or profile.get("thinking_enabled_by_default", False)
+    must_call = profile.get("supports_forced_tool_choice", True) and (
+        not thinks or profile.get("supports_forced_tool_choice_with_thinking", True)
+    )
+    refuses_sampling = (
+        "temperature" in {*unsupported, *profile.get("openai_unsupported_model_settings", ())}
+        or any(profile.get(key, False) for key in _REFUSE_SAMPLING)
+        or (thinks and profile.get("openai_supports_reasoning", False))
+    )
+    return Abilities(tools=profile.get("supports_tools", True) and must_call, sampling=not refuses_sampling)
+
+
+def dials(name: str, system: str, profile: Mapping[str, Any], options: Options) -> ModelSettings:  # Any: the same
     """The provider's settings for effort and thinking; a dial it would drop in silence is an error."""
     if options.effort is None and options.thinking_tokens is None:
         return ModelSettings()
     thinks = profile.get("supports_thinking", False) or profile.get("thinking_always_enabled", False)
     if not thinks:
         raise NotSupportedError(name, "reasoning effort or a thinking budget", "Use a verbosity (0 to 4) instead.")
-    if options.thinking_tokens is None:
-        return ModelSettings(thinking=cast("ThinkingEffort", options.effort))
-    budget = options.thinking_tokens
-    if system == "anthropic" and not profile.get("anthropic_disallows_budget_thinking", False):
-        return cast("ModelSettings", {"anthropic_thinking": {"type": "enabled", "budget_tokens": budget}})
-    if system.startswith("google"):
-        return cast("ModelSettings", {"google_thinking_config": {"thinking_budget": budget}})
-    raise NotSupportedError(name, "a thinking-token budget", "Use an effort (low, medium, high) instead.")
+    settings: dict[str, Any] = {}  # Any: each provider has its own
+    if options.effort is not None:
+        if system in _GRADES_EFFORT and not profile.get(_GRADES_EFFORT[system]):
+            raise NotSupportedError(name, "a reasoning effort", "Its provider takes none; use a verbosity (0 to 4).")
+        settings["thinking"] = options.effort
+    elif system == "anthropic" and not profile.get("anthropic_disallows_budget_thinking", False):
+        settings["anthropic_thinking"] = {"type": "enabled", "budget_tokens": options.thinking_tokens}
+    elif system.startswith("google"):
+        settings["google_thinking_config"] = {"thinking_budget": options.thinking_tokens}
+    else:
+        raise NotSupportedError(name, "a thinking-token budget", "Use an effort (low, medium, high) instead.")
+    if options.tools and (_is_claude(profile) or not profile.get("supports_forced_tool_choice_with_thinking", True)):
+        settings["tool_choice"] = "auto"  # made to call a tool, such a model does not think, or the call is refused
+    return cast("ModelSettings", settings)
+
+
+def _is_claude(profile: Mapping[str, Any]) -> bool:  # Any: the same
+    return "anthropic_disallows_sampling_settings" in profile
 
 
 def _known_names() -> list[str]:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import httpx2
@@ -50,7 +52,7 @@ from sleeptime.core.messages import (
     ToolCall,
 )
 from sleeptime.core.usage import Usage
-from sleeptime.models.failures import CLIENT_ERRORS, model_error
+from sleeptime.models.failures import CLIENT_ERRORS, TOOL_CALLS, model_error
 from sleeptime.models.protocol import Abilities, Options
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -69,8 +71,9 @@ class RemoteModel:
     """A provider's model.
 
     *provider_model* is pydantic-ai's. *dials* turns `Options.effort` and
-    `Options.thinking_tokens` into the provider's settings, or raises NotSupportedError.
-    *secrets* are blacked out of error texts. *http_client* is closed with the model.
+    `Options.thinking_tokens` into the provider's settings, which go before all others, or
+    raises NotSupportedError. *samples_while_thinking* is False where a temperature is
+    refused beside them. *secrets* are blacked out of error texts. *http_client* is closed with the model.
     """
 
     def __init__(
@@ -80,8 +83,9 @@ class RemoteModel:
         *,
         http_client: httpx2.AsyncClient | None,
         dials: Callable[[Options], ModelSettings],
+        abilities: Abilities,
+        samples_while_thinking: bool = True,
         secrets: Collection[str] = (),
-        abilities: Abilities | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
         self._name = name
@@ -89,9 +93,9 @@ class RemoteModel:
         self._http_client = http_client
         self._dials = dials
         self._secrets = tuple(filter(None, secrets))
-        self._abilities = abilities or Abilities(
-            tools=provider_model.profile.get("supports_tools", True), context_window=provider_model.context_window
-        )
+        self._abilities = abilities
+        self._samples_while_thinking = samples_while_thinking
+        self._takes_seeds = "seed" not in provider_model.unsupported_settings
         self._timeout_s = timeout_s
 
     @property
@@ -103,26 +107,37 @@ class RemoteModel:
         return self._abilities
 
     async def generate(self, messages: Sequence[Message], options: Options) -> Completion:
-        """Reply to *messages*."""
+        """Reply to *messages*. An endpoint that refuses tools is not offered any again."""
+        if options.tools and not self._abilities.tools:
+            raise NotSupportedError(self._name, TOOL_CALLS)
         settings = self._settings(options)
         has_begun = False
+        mend = getincrementaldecoder("utf-16-le")("replace")  # a letter may come in two pieces
 
         def hear(event: ModelResponseStreamEvent) -> None:
             nonlocal has_begun
             has_begun = True
-            if options.on_text and (piece := _text_of(event)):
+            say(_text_of(event))
+
+        def say(piece: str, *, is_last: bool = False) -> None:
+            piece = mend.decode(piece.encode("utf-16-le", "surrogatepass"), final=is_last)
+            if options.on_text and piece:
                 options.on_text(piece)
 
         try:
             reply = await self._ask(_wired(messages), settings, options, hear)
         except CLIENT_ERRORS as error:
-            raise model_error(
+            told = model_error(
                 self._name,
                 error,
                 secrets=self._secrets,
                 asked_for_tools=bool(options.tools),
                 has_begun=has_begun,
-            ) from error
+            )
+            if isinstance(told, NotSupportedError) and told.ability == TOOL_CALLS:
+                self._abilities = replace(self._abilities, tools=False)
+            raise told from error
+        say("", is_last=True)
         if options.on_text and reply.finish_reason is None and not (reply.provider_details or {}).get("finish_reason"):
             raise MalformedReplyError(self._name, "the stream ended without saying why")
         return self._completion(reply)
@@ -175,10 +190,14 @@ class RemoteModel:
         raise NotSupportedError(self._name, "log-probabilities of a given text", "Use tiny or a gguf: model.")
 
     async def count_tokens(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> TokenCount:
-        """Estimate, on the high side."""
+        """Estimate, on the high side; and on the low side by a token for every six characters but white space."""
         texts = [message.content for message in messages]
         texts += [json.dumps([tool.name, tool.description, tool.parameters]) for tool in tools]
-        return TokenCount(tokens=sum(_TOKENS_PER_MESSAGE + estimated_tokens(text) for text in texts), exact=False)
+        return TokenCount(
+            tokens=sum(_TOKENS_PER_MESSAGE + estimated_tokens(text) for text in texts),
+            exact=False,
+            at_least=sum(len(word) for text in texts for word in text.split()) // 6,
+        )
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -192,9 +211,11 @@ class RemoteModel:
             timeout=self._timeout_s,
             request_timeout=self._timeout_s,
         )
-        if options.temperature is not None:
+        thinks = options.effort is not None or options.thinking_tokens is not None
+        samples = self._abilities.sampling and (self._samples_while_thinking or not thinks)
+        if options.temperature is not None and samples:
             settings["temperature"] = options.temperature
-        if options.seed is not None:
+        if options.seed is not None and self._takes_seeds:
             settings["seed"] = options.seed
         if options.stop:
             if "stop_sequences" in self._provider_model.unsupported_settings:
@@ -208,7 +229,7 @@ class RemoteModel:
         if not reply.usage.input_tokens and not reply.usage.output_tokens:
             raise MalformedReplyError(self._name, "it reports no token usage, and the ledger needs it")
         return Completion(
-            text="".join(part.content for part in reply.parts if isinstance(part, TextPart)),
+            text=well_formed("".join(part.content for part in reply.parts if isinstance(part, TextPart))),
             usage=inclusive_usage(reply.usage),
             model=reply.model_name or self._name,
             finish_reason=_FINISH_REASONS.get(reply.finish_reason or "", "unknown"),
@@ -220,7 +241,7 @@ class RemoteModel:
                 for part in reply.parts
                 if isinstance(part, ToolCallPart)
             ),
-            thinking="".join(part.content for part in reply.parts if isinstance(part, ThinkingPart)),
+            thinking=well_formed("".join(part.content for part in reply.parts if isinstance(part, ThinkingPart))),
             request_id=reply.provider_response_id,
         )
 
@@ -238,6 +259,11 @@ def inclusive_usage(wire: RequestUsage) -> Usage:
         output_tokens=wire.output_tokens + (reasoning if reasoning > wire.output_tokens else 0),
         reasoning_tokens=reasoning,
     )
+
+
+def well_formed(text: str) -> str:
+    """*text* with halves of letters joined, and those without their other half replaced: nothing can store them."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def estimated_tokens(text: str) -> int:
@@ -289,7 +315,7 @@ def _arguments(written: str) -> dict[str, Any]:  # Any: what the model wrote
     if not written.strip():
         return {}
     try:
-        parsed = json.loads(written)
+        parsed = json.loads(well_formed(json.dumps(json.loads(written), ensure_ascii=False)))
     except ValueError:
-        return {UNREADABLE: written}
-    return cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {UNREADABLE: written}
+        parsed = None
+    return cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {UNREADABLE: well_formed(written)}

@@ -16,7 +16,9 @@ async def room_for_reply(model: Model, messages: Sequence[Message], *, tools: Se
     """How many of the *wanted* output tokens the window leaves beside *messages*.
 
     A text has no more tokens than bytes, so a short prompt need not be counted.
-    Raises ContextTooLongError where fewer than 16 are left.
+    Raises ContextTooLongError where fewer than 16 are left; with an estimate, where fewer
+    are left even by the low one. Between the two estimates half of what the low one
+    leaves is asked for, and the provider decides.
     """
     window = model.abilities.context_window
     if window is None:
@@ -26,13 +28,11 @@ async def room_for_reply(model: Model, messages: Sequence[Message], *, tools: Se
     if at_most + wanted <= window:
         return wanted
     count = await model.count_tokens(messages, tools=tools)
-    room = window - count.tokens
-    if room < min(LEAST_REPLY_TOKENS, wanted):
+    least = min(LEAST_REPLY_TOKENS, wanted)
+    certain = window - count.tokens
+    possible = certain if count.exact else window - count.at_least
+    if possible < least:
         raise ContextTooLongError(
-            model=model.name,
-            tokens=count.tokens,
-            reserve=min(LEAST_REPLY_TOKENS, wanted),
-            window=window,
-            exact=count.exact,
+            model=model.name, tokens=count.tokens, reserve=least, window=window, exact=count.exact
         )
-    return min(wanted, room)
+    return min(wanted, max(certain, possible // 2, least))
