@@ -142,7 +142,8 @@ def _tiered(name: str, info: ModelInfo, today: date) -> PriceCard | None:
     if not info.prices:
         return None
     prices: dict[str, Decimal | TieredPrices | None] = info.get_prices(datetime.combine(today, time(), UTC)).__dict__
-    if prices.get("input_mtok") is None or prices.get("output_mtok") is None:
+    given, written, cached = (prices.get(key) for key in ("input_mtok", "output_mtok", "cache_read_mtok"))
+    if given is None or written is None:
         return None
     dated = _dated(today)
 
@@ -150,21 +151,21 @@ def _tiered(name: str, info: ModelInfo, today: date) -> PriceCard | None:
         return PriceCard(
             name=name,
             dated=dated,
-            input_usd_per_mtok=_rate(prices["input_mtok"], start) or 0.0,
-            output_usd_per_mtok=_rate(prices["output_mtok"], start) or 0.0,
-            cached_input_usd_per_mtok=_rate(prices.get("cache_read_mtok"), start),
+            input_usd_per_mtok=_rate(given, start),
+            output_usd_per_mtok=_rate(written, start),
+            cached_input_usd_per_mtok=None if cached is None else _rate(cached, start),
             above=above,
         )
 
-    ours = [prices.get(key) for key in ("input_mtok", "output_mtok", "cache_read_mtok")]
-    starts = {tier.start for price in ours if isinstance(price, TieredPrices) for tier in price.tiers}
+    tiered = [price for price in (given, written, cached) if isinstance(price, TieredPrices)]
+    starts = {tier.start for price in tiered for tier in price.tiers}
     return card(None, tuple((start, card(start)) for start in sorted(starts)))
 
 
-def _rate(price: Decimal | TieredPrices | None, start: int | None) -> float | None:
-    """The price of a call whose prompt is longer than *start* tokens, or than no threshold."""
+def _rate(price: Decimal | TieredPrices, start: int | None) -> float:
+    """The price in a call whose prompt is longer than *start* tokens, or than no threshold."""
     if not isinstance(price, TieredPrices):
-        return None if price is None else float(price)
+        return float(price)
     passed = [tier.price for tier in price.tiers if start is not None and tier.start <= start]
     return float(passed[-1] if passed else price.base)
 
@@ -174,4 +175,4 @@ def _dated(today: date) -> date:
     models = [model for provider in get_snapshot().providers for model in provider.models]
     conditions = [price.constraint for model in models if isinstance(model.prices, list) for price in model.prices]
     begins = [each.start_date for each in conditions if isinstance(each, StartDateConstraint)]
-    return max(day for day in begins if day <= today)
+    return max((day for day in begins if day <= today), default=today)
