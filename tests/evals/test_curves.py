@@ -254,6 +254,7 @@ def figure(value: float | None, **given: float | None) -> Figure:
         (figure(9.9, at_least=10.0), "missed"),
         (figure(None, at_least=10.0), "not shown"),
         (figure(9.9, at_least=10.0, as_measured=12.0), "not shown"),
+        (figure(None, at_least=10.0, as_measured=4.0), "missed"),
         (figure(0.0, low=-0.02, high=0.04, at_most=0.0), "met"),
         (figure(0.01, low=-0.02, high=0.04, at_most=0.0), "not shown"),
         (figure(0.03, low=0.01, high=0.05, at_most=0.0), "missed"),

@@ -7,7 +7,7 @@ import pytest
 from thinker import measure, thinker
 
 from sleeptime.evals import figures, report
-from sleeptime.evals.curves import LEVELS_CHOSEN, DemoResult
+from sleeptime.evals.curves import AS_CACHED, LEVELS_CHOSEN, DemoResult
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -62,6 +62,36 @@ def test_figures_name_their_lines_and_axes(result: DemoResult) -> None:
     assert "15.5× fewer tokens" in accuracy
     assert "half of them" in gain
     assert "a sleep pays from the first query" in cost
+
+
+def places(drawing: str, words: str) -> list[tuple[float, float]]:
+    found = re.findall(rf"<text [^>]*translate\(([-\d.]+),([-\d.]+)\)[^>]*>{re.escape(words)}</text>", drawing)
+    return [(float(x), float(y)) for x, y in found]
+
+
+def test_levels_that_lie_on_one_another_share_a_label(result: DemoResult) -> None:
+    v1 = result.point("sleep", "v1")
+    points = tuple(
+        replace(v1, level=p.level) if p.arm == "sleep" and p.level in ("v2", "v3") else p for p in result.points
+    )
+
+    drawing = figures.svg(figures.accuracy_by_tokens(replace(result, points=points)))
+
+    assert len(places(drawing, "v1, v2, v3")) == 1
+    assert [len(places(drawing, level)) for level in ("v0", "v1", "v2", "v3", "v4")] == [2, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("without", "with_sleep"), [(62.0, 4.0), (32.4, 29.1), (29.1, 32.4), (1.2, 1.0)])
+def test_the_names_of_two_lines_never_meet(result: DemoResult, without: float, with_sleep: float) -> None:
+    assert result.costs is not None
+    costs = replace(result.costs, without=without, with_sleep=with_sleep)
+
+    drawing = figures.svg(figures.cost_by_queries(costs))
+
+    plain, slept = places(drawing, "no sleep"), places(drawing, "with sleep")
+    assert len(plain) == len(slept) == 2
+    for (_, above), (_, below) in zip(plain, slept, strict=True):
+        assert abs(above - below) >= 12
 
 
 def test_a_figure_can_be_drawn_of_any_result_even_one_full_of_gaps() -> None:
@@ -131,8 +161,8 @@ def test_where_no_level_is_as_accurate_the_headline_gives_both_accuracies_and_cl
 def test_targets_are_told_as_met_or_missed(result: DemoResult) -> None:
     verdicts = {line.name: (line.value, line.target, line.verdict) for line in report.lines(result)}
 
-    assert verdicts["token_ratio"] == ("15.5×", "≥ 10.0", "met")
-    assert verdicts["predictability_rho"][1:] == ("≥ 0.80", "missed")
+    assert verdicts["token_ratio"] == ("15.5×", "≥ 10", "met")
+    assert verdicts["predictability_rho"][1:] == ("≥ 0.8", "missed")
     assert verdicts["notes_correct_share"][2] == ""
     assert verdicts["pooled"][2] == "positive"
 
@@ -147,6 +177,16 @@ def test_the_method_tells_what_the_intervals_leave_out_and_what_failed() -> None
     assert "0 failed calls, 1 failed sleeps" in text
 
 
+def test_a_reason_is_given_once_but_missing_queries_beside_every_figure() -> None:
+    failing = anyio.run(lambda: measure(thinker(4, sleepless=1), contexts=4))
+
+    notes = {line.name: line.note for line in report.lines(failing)}
+
+    assert notes["accuracy_gain_v0"] == notes["limited_gain_v0"] == notes["cost_ratio_t2"] == "4 missing"
+    assert notes["token_ratio"].endswith("draw more; 4 missing")
+    assert notes["money_ratio_as_cached"] == f"{AS_CACHED}; 4 missing"
+
+
 @pytest.mark.parametrize(
     ("number", "unit", "text"),
     [
@@ -155,6 +195,7 @@ def test_the_method_tells_what_the_intervals_leave_out_and_what_failed() -> None
         (0.3, "points", "+30.0 points"),
         (-0.0001, "points", "0.0 points"),
         (15.55, "times", "15.6×"),
+        (0.97, "times", "0.97×"),
         (-0.5, "rank", "−0.50"),
         (None, "times", "–"),
     ],

@@ -84,13 +84,14 @@ class Figure(Estimate):
     def verdict(self) -> Verdict | None:
         """Whether the value meets its target; None where there is none.
 
-        What misses a lower target only for want of contexts, or lies above an upper one
+        What may miss a lower target only for want of contexts, or lies above an upper one
         by no more than chance, is "not shown".
         """
         if self.at_least is not None:
             if self.value is not None and self.value >= self.at_least:
                 return "met"
-            return "not shown" if self.value is None or self.as_measured is not None else "missed"
+            at_best = self.value if self.as_measured is None else self.as_measured
+            return "not shown" if at_best is None or at_best >= self.at_least else "missed"
         if self.at_most is not None:
             if self.value is not None and self.value <= self.at_most:
                 return "met"
@@ -136,7 +137,7 @@ class Costs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One query a person can follow: the first drawn that is deep enough, whatever came of it."""
+    """One query a person can follow: the first drawn for one value that is deep enough, whatever came of it."""
 
     context: str
     notes: tuple[str, ...]
@@ -235,13 +236,14 @@ def summarise(measured: Measurement, *, provenance: Provenance, price: PriceCard
     binned_limited = stats.binned_means(gain_limited, placed, table.weights)
     unknown = "" if not np.isnan(log_probs).all() else "this model gives no log-probabilities"
 
-    def put_rho(name: str, gained: Array, predictable: Array) -> None:
+    def put_rho(name: str, gained: Array, predictable: Array, *, of: Any = None) -> None:  # Any: as in `_Table.figure`
         by_bin = stats.binned_means(gained, stats.quantile_bins(predictable), table.weights)
-        put(name, stats.rank_correlations(by_bin), gained + predictable, note=unknown)
+        grid = gained + predictable
+        figures[name] = table.figure(stats.rank_correlations(by_bin), grid, name=name, note=unknown, of=of)
 
     put_rho("predictability_rho", gain, log_probs)
     put_rho("predictability_rho_per_token", gain, mean_log_probs)
-    put_rho("predictability_rho_values", gain, np.where(table.asks_a_value, log_probs, np.nan))
+    put_rho("predictability_rho_values", gain, np.where(table.asks_a_value, log_probs, np.nan), of=table.asks_a_value)
     put_rho("predictability_rho_limited", gain_limited, log_probs)
 
     put("notes_correct_share", table.notes_correct(), table.sleep_tokens())
@@ -526,8 +528,9 @@ def _within_depth(table: _Table, log_probs: Array, gain: Array) -> dict[str, Fig
 
 
 def _example(measured: Measurement) -> Example | None:
-    """Take the first query whose chain is deep enough, else the first; not chosen for its outcome."""
-    asked = next((a for a in measured.asked if a.depth >= EXAMPLE_DEPTH), next(iter(measured.asked), None))
+    """Take the first query for one value whose chain is deep enough, else the first; not chosen for its outcome."""
+    deep = (a for a in measured.asked if a.kind == "value" and a.depth >= EXAMPLE_DEPTH)
+    asked = next(deep, next(iter(measured.asked), None))
     if asked is None:
         return None
     slept = next(sleep for sleep in measured.slept if sleep.context == asked.context)

@@ -6,6 +6,7 @@ and amounts start at zero. Colours are the light ones; `DARK` says what each bec
 on a dark page. This file knows nothing about pages or files.
 """
 
+import math
 from typing import Any, Literal
 
 import altair as alt
@@ -22,6 +23,8 @@ DARK = {INK: "#e8ebf1", MUTED: "#9aa5b8", GRID: "#2c3442", SLEEP: "#7db4f0", NO_
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 WIDTH, HEIGHT = 640, 300
+LINE = 16
+"""Pixels that a line of a label takes."""
 MOST_QUERIES = 100
 VEGA_LITE = "6.4"
 
@@ -52,7 +55,7 @@ Drawing = alt.LayerChart | alt.HConcatChart
 Datum = dict[str, Any]  # Any: numbers and words side by side, as charts take them
 
 _COLOUR = {"no_sleep": NO_SLEEP, "sleep": SLEEP}
-_BELOW_LABELS = {"no_sleep": "no sleep", "sleep": "with sleep"}
+_ARM_LABELS = {"no_sleep": "no sleep", "sleep": "with sleep"}
 
 
 def accuracy_by_tokens(result: DemoResult) -> Drawing:
@@ -72,16 +75,14 @@ def accuracy_by_tokens(result: DemoResult) -> Drawing:
             for tokens, accuracy in stats.envelope([p["x"] for p in points], [p["y"] for p in points])
         ]
         colour = _COLOUR[arm]
-        above = arm == "sleep"
-        first = min(points, key=lambda point: point["x"])
         layers += [
             _over(efficient).mark_line(color=colour, strokeWidth=2),
             _intervals(points, colour),
             _over(points).mark_circle(color=colour, size=60, opacity=1),
-            _over(points).mark_text(color=colour, fontSize=11, dx=12, dy=-10 if above else 11).encode(text="label:N"),
-            _over([first])
-            .mark_text(color=colour, fontSize=13, fontWeight="bold", align="left", dx=-5, dy=26)
-            .encode(text=alt.value(_BELOW_LABELS[arm])),
+            _over(_side_by_side(points))
+            .mark_text(color=colour, fontSize=11, align="left", dx=6, dy=-10 if arm == "sleep" else 11)
+            .encode(text="label:N"),
+            _arm_label(min(points, key=lambda point: point["x"]), _ARM_LABELS[arm], colour),
         ]
     bracket = _ratio_bracket(result)
     layers += bracket
@@ -95,6 +96,28 @@ def accuracy_by_tokens(result: DemoResult) -> Drawing:
     return _layered(layers, x, y).properties(width=WIDTH, height=HEIGHT)
 
 
+def _side_by_side(points: list[Datum]) -> list[Datum]:
+    """Give points that lie on one another one label of all their names, where the rightmost of them is."""
+    labels: list[Datum] = []
+    for point in sorted(points, key=lambda point: point["x"]):
+        last = labels[-1] if labels else None
+        if last and point["x"] < last["x"] * 1.15 and abs(point["y"] - last["y"]) < 0.06:
+            labels[-1] = point | {"label": f"{last['label']}, {point['label']}", "y": max(point["y"], last["y"])}
+        else:
+            labels.append(point)
+    return labels
+
+
+def _arm_label(at: Datum, words: str, colour: str) -> alt.Chart:
+    """Name a line below its first interval, or above it where there is no room below."""
+    low, high = at["y"] - 0.07, at["y"] + 0.07  # the point's own label stands in between
+    if at["low"] is not None and at["high"] is not None:
+        low, high = min(low, at["low"]), max(high, at["high"])
+    has_room = low > 0.08
+    place = {"x": at["x"], "y": low if has_room else high}
+    return _label(place, words, colour, align="left", dx=-5, dy=13 if has_room else -11, weight="bold")
+
+
 def _ratio_bracket(result: DemoResult) -> list[alt.Chart]:
     """Mark how far apart the two compared levels are."""
     costs, ratio = result.costs, result.figures["token_ratio"]
@@ -103,13 +126,10 @@ def _ratio_bracket(result: DemoResult) -> list[alt.Chart]:
         return []
     words = f"{number:.1f}× fewer tokens" + ("" if costs.is_shown else " as measured; too few contexts to be sure")
     ends: list[Datum] = [{"x": costs.with_sleep, "y": 1.15}, {"x": costs.without, "y": 1.15}]
-    middle = (costs.with_sleep * costs.without) ** 0.5
     return [
         _over(ends).mark_line(color=MUTED, strokeWidth=1),
         _over(ends).mark_tick(color=MUTED, thickness=1, size=9, orient="vertical"),
-        _over([{"x": middle, "y": 1.15}])
-        .mark_text(color=INK, fontSize=12, fontWeight="bold", dy=-9)
-        .encode(text=alt.value(words)),
+        _label(ends[1], words, INK, align="right", dy=-9, weight="bold"),
     ]
 
 
@@ -129,22 +149,23 @@ def _cost_panel(costs: Costs, t: int) -> alt.LayerChart:
     plain: list[Datum] = [{"x": 1, "y": flat}, {"x": MOST_QUERIES, "y": flat}]
     at = QUERIES_PER_SLEEP
     gap: list[Datum] = [{"x": at, "y": with_sleep(at)}, {"x": at, "y": flat}]
+    height = HEIGHT - 60
+    over, under = _apart(flat, with_sleep(MOST_QUERIES), pixel=top / height)
     layers = [
         _over(plain).mark_line(color=NO_SLEEP, strokeWidth=2),
         _over(slept).mark_line(color=SLEEP, strokeWidth=2),
-        _label({"x": MOST_QUERIES, "y": flat}, "no sleep", NO_SLEEP, align="right", dy=-9),
-        _label({"x": MOST_QUERIES, "y": with_sleep(MOST_QUERIES)}, "with sleep", SLEEP, align="right", dy=-11),
+        _label({"x": MOST_QUERIES, "y": flat}, "no sleep", NO_SLEEP, align="right", dy=over),
+        _label({"x": MOST_QUERIES, "y": with_sleep(MOST_QUERIES)}, "with sleep", SLEEP, align="right", dy=under),
         _over(gap).mark_line(color=MUTED, strokeWidth=1, strokeDash=[2, 3]),
         _over(gap).mark_circle(color=MUTED, size=28, opacity=1),
-        _label(
-            {"x": at, "y": (with_sleep(at) + flat) / 2},
-            f"{flat / with_sleep(at):.1f}× at N = {at}",
-            INK,
-            align="left",
-            dx=7,
-            weight="bold",
-        ),
     ]
+    words = f"{flat / with_sleep(at):.1f}× at N = {at}"
+    if abs(flat - with_sleep(at)) * height / top > 2 * LINE:
+        middle = {"x": at, "y": (with_sleep(at) + flat) / 2}
+        layers.append(_label(middle, words, INK, align="left", dx=7, weight="bold"))
+    elif min(flat, with_sleep(at)) * height / top > LINE:
+        lower = {"x": at, "y": min(flat, with_sleep(at))}
+        layers.append(_label(lower, words, INK, align="center", dy=LINE, weight="bold"))
     if 1 <= (queries := _break_even(costs, t)) <= MOST_QUERIES:
         mark: list[Datum] = [{"x": queries, "y": 0}, {"x": queries, "y": flat}]
         layers.append(_over(mark).mark_line(color=MUTED, strokeWidth=1, strokeDash=[4, 3]))
@@ -155,7 +176,16 @@ def _cost_panel(costs: Costs, t: int) -> alt.LayerChart:
     )
     y = _y(top, title="cost per query, in sleep tokens" if t == PRICES[0] else None)
     title = f"t = {t}: {_paid_back(costs, t)}"
-    return _layered(layers, x, y).properties(width=(WIDTH - 60) // 2, height=HEIGHT - 60, title=title)
+    return _layered(layers, x, y).properties(width=(WIDTH - 60) // 2, height=height, title=title)
+
+
+def _apart(first: float, second: float, *, pixel: float) -> tuple[float, float]:
+    """How far above (−) or below the right ends of two lines their names stand, so that they do not meet."""
+    if abs(first - second) / pixel > 2 * LINE:
+        return -10, -13
+    if min(first, second) / pixel < LINE:
+        return (-10, -10 - LINE) if first < second else (-10 - LINE, -10)
+    return (-10, LINE) if first >= second else (LINE, -10)
 
 
 def _break_even(costs: Costs, t: int) -> float:
@@ -176,9 +206,9 @@ def gain_by_predictability(result: DemoResult) -> Drawing:
     half = [_point(str(i), i + 0.04, part.gain_limited) for i, part in enumerate(result.bins, 1)]
     measured = [p["y"] for p in [*full, *half] if p["y"] is not None]
     lows = [p["low"] for p in [*full, *half] if p["low"] is not None]
-    bottom = min([0.0, *lows, *measured])
+    bottom = math.floor(min([0.0, *lows, *measured]) * 5) / 5
     layers: list[alt.Chart] = [
-        _over([{"x": 0.6, "y": 0}, {"x": 5.4, "y": 0}]).mark_line(color=MUTED, strokeWidth=1),
+        _over([{"x": 0.6, "y": 0}, {"x": 5.9, "y": 0}]).mark_line(color=MUTED, strokeWidth=1),
     ]
     for drawn, dashes in ((full, [1, 0]), (half, [5, 4])):
         points = [point for point in drawn if point["y"] is not None]
@@ -189,7 +219,7 @@ def gain_by_predictability(result: DemoResult) -> Drawing:
             _intervals(points, SLEEP),
             _over(points).mark_circle(color=SLEEP, size=60, opacity=1),
         ]
-    layers += _where_apart(full, half)
+    layers += _names_at_the_end(full, half, pixel=(1.1 - bottom) / (HEIGHT - 40))
     names = ["" if part.log_prob is None else f"{part.log_prob:.1f}".replace("-", "−") for part in result.bins]
     names[0], names[-1] = f"{names[0]} (least)", f"{names[-1]} (most predictable)"
     quoted = ", ".join(f"'{name}'" for name in names)
@@ -204,23 +234,26 @@ def gain_by_predictability(result: DemoResult) -> Drawing:
     )
     y = alt.Y(
         "y:Q",
-        scale=alt.Scale(domain=[min(bottom * 1.1, 0), 1.1], nice=bottom < 0),
-        axis=alt.Axis(title="accuracy gained by sleep, at v0", format=".0%", tickCount=6),
+        scale=alt.Scale(domain=[bottom, 1.1], nice=False),
+        axis=alt.Axis(
+            title="accuracy gained by sleep, at v0", format=".0%", values=[i / 5 for i in range(round(bottom * 5), 6)]
+        ),
     )
     return _layered(layers, x, y).properties(width=WIDTH, height=HEIGHT - 40)
 
 
-def _where_apart(full: list[Datum], half: list[Datum]) -> list[alt.Chart]:
-    """Name both lines where they run farthest apart, so that the names do not meet."""
-    pairs = [(a, b) for a, b in zip(full, half, strict=True) if a["y"] is not None and b["y"] is not None]
-    if not pairs:
-        return []
-    above, below = max(pairs, key=lambda pair: pair[0]["y"] - pair[1]["y"])
-    top = above | {"y": above["high"] if above["high"] is not None else above["y"]}
-    bottom = below | {"y": below["low"] if below["low"] is not None else below["y"]}
+def _names_at_the_end(full: list[Datum], half: list[Datum], *, pixel: float) -> list[alt.Chart]:
+    """Name both lines to the right of their last points, a line of text apart at least."""
+    ends = [[point for point in points if point["y"] is not None][-1:] for points in (full, half)]
+    names = [(end[0], name) for end, name in zip(ends, ("all notes", "half of them"), strict=True) if end]
+    names.sort(key=lambda named: -named[0]["y"])
+    right = max((end["x"] for end, _ in names), default=0.0)
+    push = 0.0
+    if len(names) > 1:
+        push = max(0.0, LINE - (names[0][0]["y"] - names[1][0]["y"]) / pixel) / 2
     return [
-        _label(top, "all notes", SLEEP, align="center", dy=-10, weight="bold"),
-        _label(bottom, "half of them", SLEEP, align="center", dy=12, weight="bold"),
+        _label({"x": right, "y": end["y"]}, name, SLEEP, align="left", dx=12, dy=dy, weight="bold")
+        for (end, name), dy in zip(names, (-push, push), strict=False)
     ]
 
 

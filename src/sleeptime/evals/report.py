@@ -26,6 +26,9 @@ from sleeptime.evals.rows import ARMS, Row
 
 CAVEAT = "A tiny model on synthetic tasks shows the mechanism, not the numbers of a large model."
 
+FEW_TIMES = 5
+"""Ratios below this are told to two digits: 0.97 and 1.04 are not both 1.0."""
+
 Unit = Literal["share", "points", "times", "number", "rank", "slope"]
 
 
@@ -37,10 +40,12 @@ class Line:
     unit: Unit
     words: str
     value: str
+    as_measured: str
     interval: str
     target: str
     verdict: str
     note: str
+    missing: int
 
 
 _LINES: tuple[tuple[str, str, Unit], ...] = (
@@ -48,16 +53,16 @@ _LINES: tuple[tuple[str, str, Unit], ...] = (
     ("token_ratio", "Test-time tokens without sleep / with sleep, at equal accuracy", "times"),
     ("token_ratio_interpolated", "The same, interpolated at 2 points below the best without sleep", "times"),
     ("accuracy_gain_v0", "Accuracy gained by sleep at v0", "points"),
-    ("cost_ratio_t10", f"Cost per query without / with sleep, N = {QUERIES_PER_SLEEP}, t = 10", "times"),
-    ("cost_ratio_t2", f"Cost per query without / with sleep, N = {QUERIES_PER_SLEEP}, t = 2", "times"),
-    ("money_ratio", "The same in money, input included, none of it cached", "times"),
-    ("money_ratio_as_cached", "The same in money, input cached as it was here", "times"),
-    ("break_even_t10", "Queries until a sleep has paid, t = 10", "number"),
-    ("break_even_t2", "Queries until a sleep has paid, t = 2", "number"),
+    ("cost_ratio_t10", f"Cost per query without / with sleep (N={QUERIES_PER_SLEEP}, t=10)", "times"),
+    ("cost_ratio_t2", f"Cost per query without / with sleep (N={QUERIES_PER_SLEEP}, t=2)", "times"),
+    ("money_ratio", f"Money per query without / with sleep (N={QUERIES_PER_SLEEP}), no input cached", "times"),
+    ("money_ratio_as_cached", "The same, input cached as it was here", "times"),
+    ("break_even_t10", "Queries until a sleep has paid (t=10)", "number"),
+    ("break_even_t2", "Queries until a sleep has paid (t=2)", "number"),
     ("predictability_rho", "Rank correlation of gain and log P(query | context), five bins", "rank"),
-    ("predictability_rho_per_token", "The same by the mean over the query's tokens", "rank"),
-    ("predictability_rho_values", "The same on queries for one value alone", "rank"),
-    ("predictability_rho_limited", "The same with half of the notes", "rank"),
+    ("predictability_rho_per_token", "Rank correlation by mean log P of a token", "rank"),
+    ("predictability_rho_values", "Rank correlation among queries for one value", "rank"),
+    ("predictability_rho_limited", "Rank correlation with half of the notes", "rank"),
     ("limited_gain_v0", "Accuracy gained at v0 with half of the notes", "points"),
     ("learned_only_gain_v0", "Accuracy gained at v0 by the notes without the context", "points"),
     ("placebo_gain_v0", "Accuracy gained at v0 by another context's notes (placebo)", "points"),
@@ -76,34 +81,40 @@ def lines(result: DemoResult) -> list[Line]:
         where = "all depths, each by itself" if depth == "pooled" else f"depth {depth}"
         line = _line(depth, f"Slope of the gain with half of the notes per nat, {where}", "slope", figure)
         told.append(replace(line, verdict=_SIGNS[stats.sign(figure)]))
-    said: set[str] = set()
+    said: list[str] = []
     for i, line in enumerate(told):
-        told[i] = replace(line, note="") if line.note in said else line
-        said.add(line.note)
+        known = max((note for note in said if line.note.startswith(note)), key=len, default="")
+        said.append(line.note)
+        news = line.note.removeprefix(known).removeprefix("; ")
+        missing = f"{line.missing} missing" if line.missing else ""
+        told[i] = replace(line, note="; ".join(filter(None, (news, missing))))
     return told
 
 
 def _line(name: str, words: str, unit: Unit, figure: Figure) -> Line:
-    value = written(figure.value, unit)
-    if figure.as_measured is not None:
-        value += f" (as measured {written(figure.as_measured, unit)})"
     has_interval = figure.value is not None and figure.low is not None
     upper = bare(figure.high, unit) if figure.high is not None else "∞"
     target = ""
     if figure.at_least is not None:
-        target = f"≥ {bare(figure.at_least, unit)}"
+        target = f"≥ {_short(bare(figure.at_least, unit))}"
     elif figure.at_most is not None:
-        target = f"not above {bare(figure.at_most, unit)}"
+        target = f"not above {_short(bare(figure.at_most, unit))}"
     return Line(
         name=name,
         unit=unit,
         words=words,
-        value=value,
+        value=written(figure.value, unit),
+        as_measured="" if figure.as_measured is None else f"as measured {written(figure.as_measured, unit)}",
         interval=f"{bare(figure.low, unit)} to {upper}" if has_interval else "",
         target=target,
         verdict=figure.verdict or "",
-        note=figure.note + (f" ({figure.missing} missing)" if figure.missing else ""),
+        note=figure.note,
+        missing=figure.missing,
     )
+
+
+def _short(number: str) -> str:
+    return number.rstrip("0").rstrip(".")
 
 
 def written(number: float | None, unit: Unit) -> str:
@@ -118,6 +129,8 @@ def bare(number: float | None, unit: Unit) -> str:
         return "–"
     scale = 100 if unit in ("share", "points") else 1
     digits = {"share": ".1f", "points": "+.1f", "times": ".1f", "number": ".1f", "rank": ".2f", "slope": "+.3f"}[unit]
+    if unit == "times" and number < FEW_TIMES:
+        digits = ".2f"
     text = f"{number * scale:{digits}}"
     if not text.strip("+-0."):
         text = text.lstrip("+-")
@@ -228,11 +241,13 @@ def render_text(result: DemoResult, *, width: int = 80, color: bool = False) -> 
         if line.unit == "slope" and line.name != "pooled":
             continue
         style = {"met": "green", "missed": "red", "not shown": "yellow"}.get(line.verdict, "")
-        table.add_row(line.words, line.value, line.interval, line.target, Text(line.verdict, style=style))
+        value = "\n".join(filter(None, (line.value, line.as_measured)))
+        table.add_row(line.words, value, line.interval, line.target, Text(line.verdict, style=style))
     console.print(table)
     console.print()
-    for note in filter(None, (line.note for line in lines(result))):
-        console.print(Text(f"Note: {note}."))
+    for line in lines(result):
+        if line.note:
+            console.print(Text(f"{line.words}: {line.note}."))
     console.print(Text(CAVEAT))
     source = result.provenance
     console.print(
