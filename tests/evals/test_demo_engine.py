@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from thinker import MINI
 
+from sleeptime.core.errors import RequestRejectedError
 from sleeptime.core.ledger import Phase
 from sleeptime.core.messages import Message
 from sleeptime.engine import Engine
@@ -14,7 +15,7 @@ from sleeptime.evals import chains
 from sleeptime.evals.demo import limited, measure_tiny, run_demo
 from sleeptime.models.names import TINY_PATH
 from sleeptime.models.protocol import Abilities, Options
-from sleeptime.models.scripted import ScriptedModel
+from sleeptime.models.scripted import Reply, ScriptedModel
 
 pytestmark = pytest.mark.anyio
 
@@ -100,3 +101,33 @@ async def test_the_shipped_model_is_measured_apart_from_the_user_s_own_settings(
     assert result.provenance.model_sha256 == TINY_PATH.with_suffix(".sha256").read_text().split()[0]
     assert result.price is not None
     assert files(tmp_path) == []
+
+
+async def test_a_sleep_that_fails_halfway_is_charged_for_and_its_context_is_not_asked_with_notes(
+    tmp_path: Path,
+) -> None:
+    first = chains.draw(SEED, contexts=CONTEXTS)[0]
+    rounds: list[str] = []
+
+    def break_down(messages: Sequence[Message], options: Options) -> Reply:
+        prompt = messages[-1].content
+        if not (prompt.startswith(first.text) and prompt.endswith("\nsleep")):
+            return reply(messages, options)
+        rounds.append(prompt)
+        return (
+            RequestRejectedError("scripted", 422, "it is full")
+            if len(rounds) > 1
+            else think(first).partition("\ndone")[0]
+        )
+
+    model = ScriptedModel(break_down, abilities=Abilities(prompt_set="tiny", tools=False, log_probs=True))
+    async with Engine.open(database=tmp_path / "demo.db", model=model, environ={}) as engine:
+        result = await run_demo(
+            engine, model="scripted", contexts=CONTEXTS, seed=SEED, price=MINI, measured_on=date(2026, 11, 23)
+        )
+        slept = [call for call in await engine.calls() if call.phase is Phase.SLEEP]
+
+    tokens = result.figures["sleep_tokens_per_context"]
+    assert (len(rounds), result.failed_sleeps, result.failed_calls) == (2, 1, 0)
+    assert tokens.value == sum(call.usage.output_tokens for call in slept) / (CONTEXTS - 1)
+    assert result.point("sleep", "v0").accuracy.missing == 4
