@@ -29,6 +29,12 @@ MARKS = ((-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0), (0.0, 0.0))
 """Two numbers for each kind of name token: `\nC4=`, `\nC4:`, ` C4`, `\nC4 is`."""
 
 
+PAIR_OFFSETS = (4, 6)
+"""From `plus=` back to the second and the first name of a question, in either family."""
+PAIR_GAIN = 6.0
+"""By layer 2 the stream has grown about fivefold; what the heads write must be heard."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """Sizes. `look_backs` lists the offsets of the first heads of layer 0."""
@@ -202,6 +208,40 @@ class TinyModel(nn.Module):
             copied[12:, own] = _orthogonal(size - 12, own.stop - own.start)
             second.v.weight[rows] = copied
             second.output.weight[:, rows] = copied.T * 0.6
+
+
+    @torch.no_grad()
+    def prepare_pairs(self) -> None:
+        """Re-make three idle heads of layer 2, which an ablation found to do nothing.
+
+        From `plus=` two of them see the two names of the question, four and six places
+        back, where layer 1 has already put their values. The third goes from a name just
+        written to what stands after it in the watch line.
+        """
+        shape, size, block = self.shape, self.shape.head_width, self.blocks[2]
+        turning = torch.tensor(shape.turning)
+        amplitude = math.sqrt(shape.look_back_gap * math.sqrt(size) / (1 - turning.cos()).sum())
+        rows = slice(0, 3 * size)
+        for layer in (block.q, block.k):
+            layer.weight[rows] = torch.randn(3 * size, shape.width) * 0.05 * shape.width**-0.5
+            layer.bias[rows] = 0
+        block.v.weight[rows] = torch.randn(3 * size, shape.width) * shape.width**-0.5
+        block.output.weight[:, rows] = torch.randn(shape.width, 3 * size) * shape.width**-0.5
+        block.output.weight[:, : 2 * size] *= PAIR_GAIN
+        for head, offset in enumerate(PAIR_OFFSETS):
+            for pair, frequency in enumerate(shape.turning):
+                at = head * size + 2 * pair
+                block.q.bias[at] = amplitude * math.cos(offset * frequency)
+                block.q.bias[at + 1] = -amplitude * math.sin(offset * frequency)
+                block.k.bias[at] = amplitude
+        still = slice(3 * size - (size - 2 * len(shape.turning)), 3 * size)
+        scale = math.sqrt(shape.look_up_gap * math.sqrt(size) / shape.name_code)
+        mix = _orthogonal(still.stop - still.start, shape.name_code) * scale
+        block.q.weight[still, self._room(1)] += mix
+        block.k.weight[still, self._room(1)] += mix
+        wanted = torch.zeros(shape.name_code)
+        wanted[-2:] = -1.0
+        block.q.bias[still] = mix @ wanted * shape.mark_gain
 
 
 def _orthogonal(rows: int, columns: int) -> Tensor:

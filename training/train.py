@@ -30,12 +30,14 @@ class Stage:
     """A stretch of training on one plan.
 
     A stage that starts afresh goes on from the average of the weights, with a new
-    optimiser and a new warm-up. `pace` multiplies the learning rate.
+    optimiser and a new warm-up; `pairs` prepares heads for two-quantity queries first.
+    `pace` multiplies the learning rate.
     """
 
     steps: int
     plan: data.Plan
     afresh: bool = False
+    pairs: bool = False
     pace: float = 1.0
 
 
@@ -47,7 +49,7 @@ class Recipe:
     trees: int = 4
     peak: float = 2e-3
     warm_up: int = 100
-    cool_down: float = 0.3
+    cool_down: float = 0.23
     weight_decay: float = 0.02
     seed: int = 20504
 
@@ -87,6 +89,16 @@ WHOLE = data.Plan(
     families=BOTH,
     done=3.0,
 )
+PAIRS = replace(
+    WHOLE,
+    hints=True,
+    done=1.0,
+    drills=0.3,
+    drilled_pairs=0.9,
+    steps=0.2,
+    next_steps=0.6,
+    sleeps=0.2,
+)
 RECIPE = Recipe(
     stages=(
         Stage(
@@ -115,19 +127,11 @@ RECIPE = Recipe(
             plan=replace(WHOLE, hints=True, done=1.0, steps=0.2, next_steps=0.5),
             pace=0.6,
         ),
+        Stage(steps=500, plan=PAIRS, pace=0.6),
+        Stage(steps=250, plan=PAIRS, afresh=True, pairs=True, pace=0.6),
+        Stage(steps=500, plan=replace(PAIRS, drills=0.65, sleeps=0.1, steps=0.1)),
         Stage(
-            steps=3500,
-            plan=replace(
-                WHOLE,
-                hints=True,
-                done=1.0,
-                drills=0.3,
-                drilled_pairs=0.9,
-                steps=0.2,
-                next_steps=0.6,
-                sleeps=0.2,
-            ),
-            pace=0.6,
+            steps=1900, plan=replace(PAIRS, drills=0.15, sleeps=0.35, steps=0.15), pace=0.75
         ),
     )
 )
@@ -237,6 +241,9 @@ def train(
     for step in range(start, min(recipe.steps, stop_after or recipe.steps)):
         if step in afresh:
             net.load_state_dict(average.state_dict())
+            if recipe.stage(step).pairs:
+                net.prepare_pairs()
+                average.load_state_dict(net.state_dict())
             optimiser = new_optimiser()
         batch = draw_batch(rng, recipe.stage(step).plan, recipe.trees)
         tokens += int((batch.positions > 0).sum()) + recipe.trees
