@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -208,31 +207,18 @@ def test_a_corrupt_database_is_left_alone(shell: Shell, boxes: str) -> None:
     assert database.read_bytes() == b"not a database at all" * 100
 
 
-def _wait_for_round(shell: Shell, rounds: int) -> None:
-    """Wait until *rounds* calls of a sleep are in the ledger."""
-    ends = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < ends:
-        try:
-            with sqlite3.connect(f"file:{shell.home / 'sleeptime.db'}?mode=ro", uri=True) as db:
-                if db.execute("select count(*) from calls where outcome = 'ok'").fetchone()[0] >= rounds:
-                    return
-        except sqlite3.OperationalError:
-            pass
-        time.sleep(0.02)
-    raise TimeoutError
-
-
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_a_sleep_stopped_in_the_middle_goes_on_without_paying_again(
     shell: Shell, boxes: str, end: signal.Signals
 ) -> None:
     asked = 0
-    third_may_end = threading.Event()
+    third_began, third_may_end = threading.Event(), threading.Event()
 
     def script(_body: object) -> Reply:
         nonlocal asked
         asked += 1
         if asked == 3:
+            third_began.set()
             third_may_end.wait(TIMEOUT_S)
         note = {"kind": "inference", "text": f"Fact {asked}."}
         return Reply(tool_calls=(("revise_notes", json.dumps({"add": [note], "done": asked == 6})),))
@@ -240,7 +226,7 @@ def test_a_sleep_stopped_in_the_middle_goes_on_without_paying_again(
     shell.run("add", boxes)
     with serve(script) as fake:
         process = shell.start("sleep", "boxes", "--model", fake.name)
-        _wait_for_round(shell, 2)
+        assert third_began.wait(TIMEOUT_S)
         process.send_signal(end)
         _, err = process.communicate(timeout=TIMEOUT_S)
         third_may_end.set()
