@@ -11,7 +11,8 @@ formulas backwards until a value is known, then to state values forwards.
 This file knows nothing about torch.
 """
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
@@ -32,19 +33,18 @@ _FIXED = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A line of a reply; a guess has a value nobody can know, a choice a name nobody can."""
+    """A line of a reply; a guess has a value nobody can know."""
 
     text: str
     guess: bool = False
-    choice: bool = False
 
 
 @dataclass(slots=True)
 class Node:
     """A run of tokens below `parent` (an index, or -1), with a loss weight each.
 
-    `kind` names what the reply shows, for the figures printed in training; `free` lists
-    the places where other tokens would be as right. `hints` asks a place for something
+    `kind` names what the reply shows, for the figures printed in training.
+    `hints` asks a place for something
     else than the next token: the value of the name that stands there.
     """
 
@@ -52,16 +52,14 @@ class Node:
     weights: list[float]
     parent: int
     kind: str = ""
-    free: frozenset[int] = frozenset()
     hints: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(slots=True)
 class Tree:
-    """Nodes, parents before children; `choice` and `done` weigh what a sleep takes up next."""
+    """Nodes, parents before children; `done` weighs the end of a sleep."""
 
     nodes: list[Node] = field(default_factory=list)
-    choice: float = 1.0
     done: float = 3.0
 
     @property
@@ -77,26 +75,19 @@ class Tree:
     def reply(self, parent: int, lines: Iterable[Line], kind: str, scale: float = 1.0) -> None:
         """Append a whole reply, its opening and its end included."""
         tokens, weights = [tokenizer.ASSISTANT_ID], [0.0]
-        free: set[int] = set()
         for line in lines:
-            if line.choice:
-                free.add(len(tokens))
-            ids, line_weights = _weighed(line, self.choice, self.done)
+            ids, line_weights = _weighed(line, self.done)
             tokens += ids
             weights += line_weights
         tokens.append(tokenizer.END_ID)
         weights.append(1.0)
-        self.nodes.append(Node(tokens, [w * scale for w in weights], parent, kind, frozenset(free)))
+        self.nodes.append(Node(tokens, [w * scale for w in weights], parent, kind))
 
 
 @lru_cache(maxsize=200_000)
-def _weighed(
-    line: Line, choice: float, done: float
-) -> tuple[tuple[int, ...], tuple[float, ...]]:
+def _weighed(line: Line, done: float) -> tuple[tuple[int, ...], tuple[float, ...]]:
     ids = encode_line(line.text)
     weights = [WEIGHT["fixed"] if token in _FIXED else WEIGHT["looked_up"] for token in ids]
-    if line.choice:
-        weights[0] = choice
     if line.text == "done":
         weights[0] = done
     if line.guess:
@@ -130,15 +121,13 @@ class Writer:
         words = chains.FAMILIES[self.sample.family]
         return Line(text=words.state(name, self.by_name[name].value), guess=guess)
 
-    def formula(self, name: str, *, choice: bool = False) -> Line:
+    def formula(self, name: str) -> Line:
         """Quote the formula of *name*."""
         words, quantity = chains.FAMILIES[self.sample.family], self.by_name[name]
         assert quantity.source is not None
-        return Line(text=words.formula(name, quantity.source, quantity.step), choice=choice)
+        return Line(text=words.formula(name, quantity.source, quantity.step))
 
-    def resolve(
-        self, name: str, known: set[str], limit: int, *, check: bool = False
-    ) -> tuple[list[Line], int]:
+    def resolve(self, name: str, known: set[str], limit: int, *, check: bool = False) -> tuple[list[Line], int]:
         """Quote back to a known value, then state values forwards, and learn them in *known*.
 
         Returns the lines and the number of formulas quoted. When *limit* formulas do not
@@ -200,7 +189,7 @@ class Writer:
         written: list[Line] = []
         for name in self.sample.watched:
             before = set(known)
-            more, _ = self.resolve(name, known, 99)
+            more, _ = self.resolve(name, known, 99, check=True)
             lines += more
             news = {self.value(new).text for new in known - before}
             written += [line for line in more if line.text in news]
@@ -248,8 +237,8 @@ class Plan:
     `pairs` is the share of two-quantity queries; `drills`, `steps` and `sleeps` the shares of
     trees that exercise reading, single steps and sleep alone; `made_up` the share of steps whose
     formula is made up, `pair_steps` the share of them that add two values, `next_steps` the share
-    that decide what comes next. `choice` and `done` weigh what a sleep takes up next, and that it
-    is over. `hints` asks the names in two-quantity questions for their values.
+    that decide what comes next. `done` weighs the end of a sleep. `hints` asks the names in
+    two-quantity questions for their values.
     """
 
     sizes: tuple[int, ...]
@@ -262,7 +251,6 @@ class Plan:
     pair_steps: float = 0.0
     next_steps: float = 0.0
     families: tuple[str, ...] = ("sheets",)
-    choice: float = 1.0
     done: float = 1.0
     hints: bool = False
     length: int = 576
@@ -290,18 +278,13 @@ def draw_tree(rng: Random, plan: Plan) -> Tree:
     if plan.pairs == 0:
         everything = values
     writer = Writer.of(sample)
-    tree = Tree(choice=plan.choice, done=plan.done)
+    tree = Tree(done=plan.done)
     root = tree.add(-1, [tokenizer.USER_ID, *tokenizer.encode(sample.text)])
 
     def some(count: int) -> list[ChainQuery]:
-        return [
-            rng.choice(pairs) if rng.random() < plan.pairs else rng.choice(values)
-            for _ in range(count)
-        ]
+        return [rng.choice(pairs) if rng.random() < plan.pairs else rng.choice(values) for _ in range(count)]
 
-    def ask(
-        parent: int, query: ChainQuery, levels: Sequence[int], notes: set[str], scale: float
-    ) -> None:
+    def ask(parent: int, query: ChainQuery, levels: Sequence[int], notes: set[str], scale: float) -> None:
         asked = tree.add(parent, question_tokens(query), scale)
         if plan.hints and notes == full:
             hint(tree.nodes[asked], query, writer)
@@ -353,18 +336,14 @@ def draw_drill(rng: Random, plan: Plan) -> Tree:
         names = rng.sample(words.names, rng.choice(plan.sizes))
         if chains.belongs(sorted(names), held_out=False):
             break
-    quantities = tuple(
-        Quantity(name=name, value=rng.randint(1, chains.FACE), depth=0) for name in names
-    )
+    quantities = tuple(Quantity(name=name, value=rng.randint(1, chains.FACE), depth=0) for name in names)
     sample = Sample(text="", family=family, queries=(), quantities=quantities, watched=())
     writer = Writer.of(sample)
     everything = chains.all_queries(family, quantities, ())
     values = [query for query in everything if query.kind == "value"]
     pairs = [query for query in everything if query.kind != "value"]
-    tree = Tree(choice=plan.choice, done=plan.done)
-    root = tree.add(
-        -1, [tokenizer.USER_ID, *note_tokens(map(writer.value, names), header="notes:")]
-    )
+    tree = Tree(done=plan.done)
+    root = tree.add(-1, [tokenizer.USER_ID, *note_tokens(map(writer.value, names), header="notes:")])
     while tree.size < plan.length - 20:
         query = rng.choice(pairs if rng.random() < plan.drilled_pairs else values)
         asked = tree.add(root, question_tokens(query))
@@ -384,7 +363,7 @@ def draw_sleeps(rng: Random, plan: Plan) -> Tree:
     family = rng.choice(plan.families)
     sample = chains.draw_one(rng, family=family, held_out=False, queries=0, sizes=plan.sizes)
     writer = Writer.of(sample)
-    tree = Tree(choice=plan.choice, done=plan.done)
+    tree = Tree(done=plan.done)
     root = tree.add(-1, [tokenizer.USER_ID, *tokenizer.encode(sample.text)])
     while tree.size < plan.length - 120:
         reply, written = writer.sleep(set())
@@ -413,7 +392,7 @@ def draw_steps(rng: Random, plan: Plan) -> Tree:
     _, written = writer.sleep(set())
     part = rng.sample(written, rng.randint(0, len(written) // 2))
     known = writer.stated | {name_of(line) for line in part}
-    tree = Tree(choice=plan.choice, done=plan.done)
+    tree = Tree(done=plan.done)
     root = tree.add(-1, [tokenizer.USER_ID, *tokenizer.encode(sample.text)])
     if part:
         root = tree.add(root, note_tokens(part))
@@ -451,9 +430,7 @@ def draw_steps(rng: Random, plan: Plan) -> Tree:
     return tree
 
 
-def _add_next_step(
-    rng: Random, tree: Tree, above: tuple[int, int], writer: Writer, known: Set[str]
-) -> None:
+def _add_next_step(rng: Random, tree: Tree, above: tuple[int, int], writer: Writer, known: AbstractSet[str]) -> None:
     """Append a value just written, and what comes next: in a sleep, or for the two of a query."""
     root, opening = above
 
@@ -461,15 +438,17 @@ def _add_next_step(
         words = chains.FAMILIES[writer.sample.family]
         return encode_line(words.state(name, rng.randint(1, chains.FACE)))
 
+    def quotes(name: str) -> int:
+        return encode_line(writer.formula(name).text)[0]
+
     def leads(name: str) -> int:
-        line = writer.value(name) if name in known else writer.formula(name)
-        return encode_line(line.text)[0]
+        return encode_line(writer.value(name).text)[0] if name in known else quotes(name)
 
     if rng.random() < 0.6:
         watched = writer.sample.watched
         at = rng.randrange(len(watched))
         end = tokenizer.encode("\ndone")[0]
-        following = leads(watched[at + 1]) if at + 1 < len(watched) else end
+        following = quotes(watched[at + 1]) if at + 1 < len(watched) else end
         below = tree.add(opening, written(watched[at]))
         tree.nodes.append(Node([following], [WEIGHT["looked_up"]], below, "next"))
         return

@@ -118,9 +118,7 @@ def _add_vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
 
 
 def _escaped(raw: bytes) -> bytes:
-    return "".join(
-        chr(byte) if 32 <= byte < 127 and byte != ord("\\") else f"\\x{byte:02x}" for byte in raw
-    ).encode()
+    return "".join(chr(byte) if 32 <= byte < 127 and byte != ord("\\") else f"\\x{byte:02x}" for byte in raw).encode()
 
 
 def _gguf_name(name: str) -> str:
@@ -166,9 +164,7 @@ def main() -> None:
         "weights": "q8_0" if arguments.quantised else "f16",
     }
     description = f"Stateful Chains, {facts['step']} steps"
-    card["sha256"] = export(
-        net, arguments.out, description=description, quantised=arguments.quantised
-    )
+    card["sha256"] = export(net, arguments.out, description=description, quantised=arguments.quantised)
     name = arguments.out.name
     arguments.out.with_suffix(".sha256").write_text(f"{card['sha256']}  {name}\n")
     arguments.out.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")

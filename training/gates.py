@@ -123,8 +123,8 @@ def measure_gates(model: Tiny, samples: Sequence[Sample], rng: Random) -> dict[s
         spoilt = rng.randrange(len(wrong))
         name = [q.name for q in sample.quantities if q.source is not None][spoilt]
         wrong[spoilt] = family.state(name, rng.randint(1, chains.FACE))
-        values = [q for q in chains.all_queries(sample.family, sample.quantities, sample.watched)]
-        for query in [*rng.sample([q for q in values if q.kind == "value"], 3), *sample.queries]:
+        everything = chains.all_queries(sample.family, sample.quantities, sample.watched)
+        for query in [*rng.sample([q for q in everything if q.kind == "value"], 3), *sample.queries]:
             kind = "value" if query.kind == "value" else "pair"
 
             def right(seen: str, level: int, asked: ChainQuery = query) -> bool:
@@ -185,9 +185,7 @@ def headline(means: dict[str, float]) -> dict[str, float]:
 
     def cheapest(name: str) -> float:
         enough = [
-            means[f"{name}_{level}_tokens"]
-            for level in range(5)
-            if means[f"{name}_{level}_accuracy"] >= best - 0.02
+            means[f"{name}_{level}_tokens"] for level in range(5) if means[f"{name}_{level}_accuracy"] >= best - 0.02
         ]
         return min(enough, default=float("nan"))
 

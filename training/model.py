@@ -24,7 +24,6 @@ from torch.nn import functional
 
 from training import tokenizer
 
-
 MARKS = ((-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0), (0.0, 0.0))
 """Two numbers for each kind of name token: `\nC4=`, `\nC4:`, ` C4`, `\nC4 is`."""
 
@@ -80,10 +79,7 @@ class Block(nn.Module):
         """Add what attention and feed-forward see to the stream."""
         batch, length, width = x.shape
         h = self.attention_norm(x)
-        q, k, v = (
-            layer(h).view(batch, length, self.heads, -1).transpose(1, 2)
-            for layer in (self.q, self.k, self.v)
-        )
+        q, k, v = (layer(h).view(batch, length, self.heads, -1).transpose(1, 2) for layer in (self.q, self.k, self.v))
         q, k = rotate(q, rotation), rotate(k, rotation)
         seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         x = x + self.output(seen.transpose(1, 2).reshape(batch, length, width))
@@ -208,7 +204,6 @@ class TinyModel(nn.Module):
             copied[12:, own] = _orthogonal(size - 12, own.stop - own.start)
             second.v.weight[rows] = copied
             second.output.weight[:, rows] = copied.T * 0.6
-
 
     @torch.no_grad()
     def prepare_pairs(self) -> None:

@@ -15,7 +15,7 @@ from training.data import WEIGHT, Tree
 class Batch:
     """Trees side by side. Row i of `sources` (flat) predicts `targets[i]` with `weights[i]`.
 
-    Where `free` is set other targets would be as right. `replies` says where each reply's predictions lie: (kind, start, end).
+    `replies` says where each reply's predictions lie: (kind, start, end).
     """
 
     tokens: np.ndarray
@@ -24,7 +24,6 @@ class Batch:
     sources: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
-    free: np.ndarray
     replies: list[tuple[str, int, int]]
 
 
@@ -38,7 +37,6 @@ def pack(trees: Sequence[Tree], *, multiple: int = 64) -> Batch:
     sources: list[int] = []
     targets: list[int] = []
     weights: list[float] = []
-    free: list[bool] = []
     replies: list[tuple[str, int, int]] = []
     for row, tree in enumerate(trees):
         ends: list[int] = []
@@ -59,12 +57,10 @@ def pack(trees: Sequence[Tree], *, multiple: int = 64) -> Batch:
                     sources.append(row * length + source)
                     targets.append(node.tokens[offset])
                     weights.append(weight)
-                    free.append(offset in node.free)
             for offset, token in node.hints:
                 sources.append(row * length + at + offset)
                 targets.append(token)
                 weights.append(WEIGHT["hint"])
-                free.append(False)
             if node.kind:
                 replies.append((node.kind, began, len(targets)))
             ends.append(end)
@@ -77,6 +73,5 @@ def pack(trees: Sequence[Tree], *, multiple: int = 64) -> Batch:
         sources=np.array(sources),
         targets=np.array(targets),
         weights=np.array(weights, dtype=np.float32),
-        free=np.array(free),
         replies=replies,
     )

@@ -1,9 +1,9 @@
-"""Cut text into the tiny model's tokens: the longest piece that fits, from left to right.
+r"""Cut text into the tiny model's tokens: the longest piece that fits, from left to right.
 
     encode(text) → ids      decode(ids) → text
 
 256 bytes, so that any text is accepted, and pieces of our own, so that a name with
-its mark (`\\nC4=`) and a number are one token each. llama.cpp's `rwkv` vocabulary does
+its mark (`\nC4=`) and a number are one token each. llama.cpp's `rwkv` vocabulary does
 the same greedy walk, so the exported file cuts text exactly as this one does.
 
 This file knows nothing about models.
@@ -56,9 +56,7 @@ VOCABULARY_SIZE = 640
 
 _ID_OF = {piece: len(CONTROL) + index for index, piece in enumerate(PIECES)}
 _CONTROL_ID_OF = {name: index for index, name in enumerate(CONTROL)}
-_LONGEST_FIRST = re.compile(
-    b"|".join(re.escape(p) for p in sorted(PIECES, key=len, reverse=True)), re.DOTALL
-)
+_LONGEST_FIRST = re.compile(b"|".join(re.escape(p) for p in sorted(PIECES, key=len, reverse=True)), re.DOTALL)
 _CONTROL_OR_TEXT = re.compile("(" + "|".join(re.escape(c) for c in CONTROL) + ")")
 
 assert len(CONTROL) + len(PIECES) <= VOCABULARY_SIZE
