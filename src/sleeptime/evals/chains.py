@@ -36,6 +36,8 @@ MODULUS = 8
 WATCHED_SHARES = (0.30, 0.20, 0.12)
 """How often the first, second and third watched quantity is asked for."""
 OTHER_SHARE = 0.25
+STATED_WEIGHT = 0.25
+"""How often people ask for what the context states, beside what has to be worked out."""
 PAIR_SHARE = 0.13
 
 CELLS = tuple(f"{column}{row}" for column in "ABCDEF" for row in range(1, 7))
@@ -159,7 +161,7 @@ def draw(
 
     Queries are drawn by their asking probability, without replacement.
     """
-    rng = Random(f"{family}:{seed}:{held_out}")
+    rng = Random(f"{family}:{seed}:{held_out}")  # noqa: S311  # draws must repeat for a seed
     samples: list[Sample] = []
     seen: set[str] = set()
     while len(samples) < contexts:
@@ -224,9 +226,9 @@ def chain(quantities: Sequence[Quantity], name: str) -> list[Quantity]:
 def all_queries(family: str, quantities: Sequence[Quantity], watched: Sequence[str]) -> list[ChainQuery]:
     """List every query of a context; their asking probabilities add up to 1."""
     ask = FAMILIES[family].ask
-    others = [q.name for q in quantities if q.name not in watched]
+    others = {q.name: STATED_WEIGHT if q.source is None else 1.0 for q in quantities if q.name not in watched}
     shares = dict(zip(watched, WATCHED_SHARES, strict=False))
-    shares |= {name: OTHER_SHARE / len(others) for name in others}
+    shares |= {name: OTHER_SHARE * weight / sum(others.values()) for name, weight in others.items()}
     pairs = [(a, b) for a in quantities for b in quantities if a is not b]
     kinds: tuple[Kind, Kind] = ("sum", "difference")
     pair_share = PAIR_SHARE / (len(pairs) * len(kinds))
@@ -272,21 +274,14 @@ def choose(rng: Random, queries: Sequence[ChainQuery], count: int) -> tuple[Chai
     return tuple(chosen)
 
 
-def _grow(
-    rng: Random, names: Sequence[str], values: Sequence[int], steps: Sequence[int]
-) -> tuple[Quantity, ...]:
+def _grow(rng: Random, names: Sequence[str], values: Sequence[int], steps: Sequence[int]) -> tuple[Quantity, ...]:
     """Hang each new quantity mostly on the end of the longest chain, sometimes elsewhere."""
-    grown = [
-        Quantity(name=name, value=value, depth=0)
-        for name, value in zip(names, values, strict=False)
-    ]
+    grown = [Quantity(name=name, value=value, depth=0) for name, value in zip(names, values, strict=False)]
     for name, step in zip(names[len(values) :], steps, strict=True):
         ends = _outputs(grown)
         free = [quantity for quantity in grown if quantity.depth < DEEPEST]
-        if rng.random() < 0.9:
-            source = max(free, key=lambda quantity: quantity.depth)
-        else:
-            source = rng.choice(free)
+        longest = max(free, key=lambda quantity: quantity.depth)
+        source = longest if rng.random() < 0.9 else rng.choice(free)
         if len(ends) == MOST_OUTPUTS and source not in ends:
             source = rng.choice([end for end in ends if end.depth < DEEPEST] or ends)
         grown.append(
@@ -308,15 +303,15 @@ def _outputs(quantities: Sequence[Quantity]) -> list[Quantity]:
 
 
 def _watch(rng: Random, quantities: Sequence[Quantity]) -> tuple[str, ...]:
-    """Choose what people ask about: every output, and now and then something on the way."""
+    """Choose what people ask about: every output, and now and then something on the way; deep ends come first."""
     watched = [quantity.name for quantity in _outputs(quantities)]
-    others = [quantity for quantity in quantities if quantity.name not in watched]
-    while len(watched) < min(rng.choice((2, 3)), len(quantities) - 1):
+    others = [q for q in quantities if q.source is not None and q.name not in watched]
+    wanted = rng.choice((2, 3))
+    while others and len(watched) < wanted:
         weights = [quantity.depth + 0.5 for quantity in others]
-        other = others.pop(rng.choices(range(len(others)), weights)[0])
-        watched.append(other.name)
-    rng.shuffle(watched)
-    return tuple(watched)
+        watched.append(others.pop(rng.choices(range(len(others)), weights)[0]).name)
+    depths = {quantity.name: quantity.depth for quantity in quantities}
+    return tuple(sorted(watched, key=lambda name: -depths[name]))
 
 
 def _write(rng: Random, words: Family, quantities: Sequence[Quantity], watched: Sequence[str]) -> str:
@@ -325,7 +320,7 @@ def _write(rng: Random, words: Family, quantities: Sequence[Quantity], watched: 
         words.state(q.name, q.value) if q.source is None else words.formula(q.name, q.source, q.step)
         for q in quantities
     ]
-    for name in rng.sample(words.names, rng.randint(0, 3)):
-        lines.append(words.distractor(name, rng.choice(COLOURS)))
+    distracting = rng.sample(words.names, rng.randint(0, 3))
+    lines += [words.distractor(name, rng.choice(COLOURS)) for name in distracting]
     rng.shuffle(lines)
     return "\n".join([words.name, words.watch(watched), *lines])
