@@ -128,8 +128,8 @@ RECIPE = Recipe(
         Stage(steps=500, plan=PAIRS, pace=0.6),
         Stage(steps=250, plan=PAIRS, afresh=True, pairs=True, pace=0.6),
         Stage(steps=500, plan=replace(PAIRS, drills=0.65, sleeps=0.1, steps=0.1)),
-        Stage(steps=250, plan=LAST, pace=0.75),
-        Stage(steps=1750, plan=LAST, pace=0.75),
+        Stage(steps=750, plan=LAST, pace=0.75),
+        Stage(steps=1250, plan=replace(LAST, drills=0.05, sleeps=0.4, steps=0.12), pace=0.75),
     )
 )
 
