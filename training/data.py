@@ -180,6 +180,9 @@ class Writer:
             limit -= quoted
             if name not in known:
                 return [*lines, Line(text=line, guess=True)], "cut"
+        both = [self.value(name) for name in query.names]
+        if lines[-2:] != both:
+            lines += both
         return [*lines, Line(text=line)], f"pair_{with_notes}"
 
     def sleep(self, notes: set[str]) -> tuple[list[Line], list[Line]]:
@@ -457,12 +460,14 @@ def _add_next_step(rng: Random, tree: Tree, above: tuple[int, int], writer: Writ
     question = chains.FAMILIES[writer.sample.family].ask(kind, (first, second))
     level = rng.randint(1, 4)
     asked = tree.add(root, [*encode_line(question), *level_tokens(level), tokenizer.ASSISTANT_ID])
-    if level < 4 or known == writer.stated:
-        below = tree.add(asked, written(first))
-        tree.nodes.append(Node([leads(second)], [WEIGHT["looked_up"]], below, "next_pair"))
-    below = tree.add(asked, written(second))
     end = tokenizer.encode(f"\n{sign}=")[0]
-    tree.nodes.append(Node([end], [WEIGHT["looked_up"]], below, "next_pair"))
+    again = [encode_line(writer.value(name).text)[0] for name in (first, second)]
+    steps = [((second,), again[0]), ((second, first), again[1]), ((first, second), end)]
+    if level < 4 or known == writer.stated:
+        steps.append(((first,), leads(second)))
+    for names, following in rng.sample(steps, 2):
+        below = tree.add(asked, [token for name in names for token in written(name)])
+        tree.nodes.append(Node([following], [WEIGHT["looked_up"]], below, "next_pair"))
 
 
 def _add_pair_step(rng: Random, tree: Tree, opening: int, family: str) -> None:

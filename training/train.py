@@ -49,7 +49,7 @@ class Recipe:
     trees: int = 4
     peak: float = 2e-3
     warm_up: int = 100
-    cool_down: float = 0.2
+    cool_down: float = 0.12
     weight_decay: float = 0.02
     seed: int = 20504
 
@@ -129,7 +129,8 @@ RECIPE = Recipe(
         Stage(steps=250, plan=PAIRS, afresh=True, pairs=True, pace=0.6),
         Stage(steps=500, plan=replace(PAIRS, drills=0.65, sleeps=0.1, steps=0.1)),
         Stage(steps=750, plan=LAST, pace=0.75),
-        Stage(steps=1250, plan=replace(LAST, drills=0.05, sleeps=0.4, steps=0.12), pace=0.75),
+        Stage(steps=500, plan=replace(LAST, drills=0.05, sleeps=0.4, steps=0.12), pace=0.75),
+        Stage(steps=850, plan=replace(LAST, pairs=0.35, drills=0.05, sleeps=0.25, steps=0.2), pace=0.75),
     )
 )
 
