@@ -90,7 +90,16 @@ def test_everything_before_the_query_is_the_same_bytes(
     prefix = one[: one.rindex(first + ("\n\n" if prompt_set == "default" else " "))]
     assert other.startswith(prefix)
     assert "Ben has 5." in prefix or sees == "context"
-    assert text in prefix or sees == "learned"
+    assert text.rstrip("\n") in prefix or sees == "learned"
+
+
+async def test_the_newline_that_ends_a_file_is_not_shown() -> None:
+    model = ScriptedModel(["x"], abilities=Abilities(prompt_set="tiny"))
+    context = Context(id="c1", name="x", text="sheet\nA1= 5\n", created_at=NOW)
+
+    await answerer(model).answer(Query(question="What does A1 show?", sees="context"), context, None)
+
+    assert model.calls[0].messages[0].content == "sheet\nA1= 5\nWhat does A1 show? /0"
 
 
 async def test_achieved_tokens_are_recorded_and_never_the_requested_ones() -> None:

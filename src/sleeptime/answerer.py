@@ -94,7 +94,7 @@ class Answerer:
         prompt = self.prompt(query)
         return prompt.render(
             {
-                "context": context.text,
+                "context": context.shown,
                 "learned": prompt.notes(learned.shown) if learned else "",
                 "question": query.question,
                 "level": prompt.level(query.level),

@@ -139,7 +139,7 @@ class Sleeper:
         """What the next round shows the model. All but the end is the same in every round."""
         prompt = self.prompt(plan, draft)
         return prompt.render(
-            {"context": context.text, "notes": prompt.notes(draft.notes), "state": _state(plan, draft)}
+            {"context": context.shown, "notes": prompt.notes(draft.notes), "state": _state(plan, draft)}
         )
 
     async def room(self, context: Context, plan: Plan, draft: Draft) -> int:

@@ -55,6 +55,11 @@ class Context:
         object.__setattr__(self, "fingerprint", fingerprint(self.text))
 
     @property
+    def shown(self) -> str:
+        """The text as prompts show it: without the newlines that end a file."""
+        return self.text.rstrip("\n")
+
+    @property
     def sections(self) -> tuple[Section, ...]:
         return sections(self.text)
 
