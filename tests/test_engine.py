@@ -212,6 +212,17 @@ async def test_a_context_too_long_leaves_nothing_behind(place: Path) -> None:
         assert await engine.calls() == []
 
 
+async def test_a_provider_that_finds_the_notes_too_long_ends_the_sleep_and_they_stay(place: Path) -> None:
+    too_long = ContextTooLongError(model="scripted", tokens=90, reserve=16, window=100, exact=True)
+    model = ScriptedModel(["<notes>Ben has 5.</notes>", too_long], abilities=PLAIN)
+    async with opened(place, model) as engine:
+        await engine.add(BOXES, name="boxes")
+        learned = await engine.sleep("boxes")
+
+        assert (learned.version, learned.stop_reason) == (1, "window")
+        assert [note.text for note in learned.notes] == ["Ben has 5."]
+
+
 async def test_a_forecast_spends_nothing_and_bounds_the_bill(place: Path) -> None:
     model = ScriptedModel(["<notes>Ben has 5.\ndone</notes>"], abilities=PLAIN)
     plan = Plan(budget=Budget(max_rounds=3, max_output_tokens=100))

@@ -32,7 +32,6 @@ from sleeptime.core.context import Context, check_text
 from sleeptime.core.errors import (
     BudgetError,
     ContextNotFoundError,
-    ContextTooLongError,
     EmptyContextError,
     InputError,
     ModelNotChosenError,
@@ -161,7 +160,7 @@ class Engine:
         check_text(text)
         check_text(name)
         return await self.store.add_context(
-            Context(id=f"c{uuid.uuid4().hex[:12]}", name=name, text=text, source=source, created_at=self._now())
+            Context(id=_new_id("c"), name=name, text=text, source=source, created_at=self._now())
         )
 
     async def contexts(self) -> Sequence[Summary]:
@@ -192,7 +191,7 @@ class Engine:
         price = self.price_card(model.name)
         self._check_money(plan.budget, model, price)
         sleep = await self.store.begin_sleep(
-            Sleep(id=_work_id("s"), context_id=context.id, plan=f"{model.name} {plan.identity}", drafts=())
+            Sleep(id=_new_id("s"), context_id=context.id, plan=f"{model.name} {plan.identity}", drafts=())
         )
         metered = self._metered(
             model, Phase.SLEEP, price, context_id=context.id, work_id=sleep.id, is_capped=_has_caps(plan.budget)
@@ -210,16 +209,15 @@ class Engine:
 
         try:
             learned = await sleeper.sleep(context, plan, drafts=sleep.drafts, on_draft=keep)
-        except ContextTooLongError:
-            await self.store.end_sleep(sleep.id)
-            raise
         except StoreError:
             raise
         except BaseException:
             # Cancelled or failed: what this run's finished rounds learned is published before the error goes on.
             with anyio.CancelScope(shield=True):
                 begun = [drafts[sample] for sample in sorted(drafts)]
-                if begun != list(sleep.drafts) and any(draft.notes for draft in begun):
+                if not begun:
+                    await self.store.end_sleep(sleep.id)
+                elif begun != list(sleep.drafts) and any(draft.notes for draft in begun):
                     partial = sleeper.joined(context, plan, begun, ["interrupted"])
                     await self.store.publish(partial, sleep_id=None)
             raise
@@ -295,7 +293,7 @@ class Engine:
         model = await self._model(self._test_model)
         price = self.price_card(model.name)
         self._check_money(budget, model, price)
-        work_id = _work_id("q")
+        work_id = _new_id("q")
         metered = self._metered(
             model,
             Phase.TEST,
@@ -321,7 +319,7 @@ class Engine:
         context = await self.store.context(name)
         model = await self._model(self._test_model)
         price = self.price_card(model.name)
-        metered = self._metered(model, Phase.SCORE, price, context_id=context.id, work_id=_work_id("p"))
+        metered = self._metered(model, Phase.SCORE, price, context_id=context.id, work_id=_new_id("p"))
         return await Answerer(metered, price, self._clock_s).log_prob(
             Query(question=question, sees="context"), context, None
         )
@@ -402,5 +400,5 @@ def _has_caps(budget: Budget) -> bool:
     return budget.max_output_tokens is not None or budget.max_cost_usd is not None
 
 
-def _work_id(kind: str) -> str:
+def _new_id(kind: str) -> str:
     return f"{kind}{uuid.uuid4().hex[:12]}"

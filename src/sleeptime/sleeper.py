@@ -158,16 +158,16 @@ class Sleeper:
         while (stop := policy.stop_reason(draft, budget, elapsed_s=self.clock_s() - started_s)) is None:
             for attempt in range(policy.ROUND_ATTEMPTS):
                 await anyio.lowlevel.checkpoint()  # a sleep can be stopped between calls, whatever its model does
+                is_last = attempt + 1 == policy.ROUND_ATTEMPTS
                 try:
                     allowed = await self._allowed(context, plan, budget, draft)
+                    if allowed == 0:
+                        return draft, "budget"
+                    draft, is_read = await self._ask(context, plan, draft, allowed, is_last=is_last)
                 except ContextTooLongError:
                     if draft.usage == Usage():
                         raise
-                    return draft, "window"  # what was learned outgrew it
-                if allowed == 0:
-                    return draft, "budget"
-                is_last = attempt + 1 == policy.ROUND_ATTEMPTS
-                draft, is_read = await self._ask(context, plan, draft, allowed, is_last=is_last)
+                    return draft, "window"  # what was learned outgrew it, by our count or by the provider's
                 if on_draft is not None:
                     await on_draft(draft)
                 if is_read:
