@@ -272,6 +272,7 @@ async def open_gguf(name: str, path: Path, *, prompt_set: str = "default") -> Lo
             tools=prompt_set == "default" and bool(properties.get("chat_template_caps", {}).get("supports_tools")),
             completes=True,
             log_probs=True,
+            dials=False,
             context_window=int(properties["default_generation_settings"]["n_ctx"]),
         )
     except (httpx2.HTTPError, ValueError, KeyError) as error:

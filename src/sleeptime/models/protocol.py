@@ -23,6 +23,7 @@ class Abilities:
     completes       `complete` goes on from a given beginning of the reply
     log_probs       `log_prob` works
     sampling        it can be given a temperature; without it, replies vary as the provider likes
+    dials           it may have a reasoning effort or a thinking budget; whether it does, the provider says
     context_window  tokens of prompt and reply together, or None where unknown
     """
 
@@ -31,6 +32,7 @@ class Abilities:
     completes: bool = False
     log_probs: bool = False
     sampling: bool = True
+    dials: bool = True
     context_window: int | None = None
 
 

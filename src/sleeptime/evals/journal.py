@@ -1,0 +1,212 @@
+"""Every paid call of a run, kept so that none is paid for twice and none is made that the cap cannot pay for.
+
+    before a call   set aside the most it can cost, or refuse
+    after it        keep what it said and what it cost, in one transaction
+    asked again     say it again, for nothing
+
+A call is the same if model, messages and options are, and if it is the same one of equal
+calls within one piece of work: a draw has its own seed, and so its own row. What was set
+aside when a process died stays counted as spent, for it may have been billed.
+
+This file does not know samples, arms or Inspect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from sleeptime.core.errors import (
+    ContextTooLongError,
+    EndpointUnreachableError,
+    MalformedReplyError,
+    ModelError,
+    SleeptimeError,
+)
+from sleeptime.core.messages import Completion, LogProb, Message, TokenCount, Tool
+from sleeptime.core.usage import PriceCard, Usage
+from sleeptime.models.protocol import Abilities, Model, Options
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, said TEXT NOT NULL, cost_usd REAL);
+CREATE TABLE IF NOT EXISTS aside (id INTEGER PRIMARY KEY, key TEXT NOT NULL, cost_usd REAL NOT NULL);
+"""
+Said = TypeVar("Said", Completion, LogProb)
+_COMPLETION, _LOG_PROB = TypeAdapter(Completion), TypeAdapter(LogProb)
+
+
+class CapReachedError(ModelError):
+    """The next call might pass the money cap of this run, so it was not made."""
+
+    def __init__(self, *, cap_usd: float, spent_usd: float, next_usd: float) -> None:
+        super().__init__(
+            f"The cap of {cap_usd:.2f} USD leaves no room for a call of up to {next_usd:.4f} USD after "
+            f"{spent_usd:.4f} USD. What was measured is kept; run again with a higher --max-cost to go on."
+        )
+
+
+class JournalError(SleeptimeError):
+    """The file of a run cannot be used."""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the file of a run, which survives the death of its process at any moment. Raises JournalError."""
+    try:
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+    except sqlite3.Error as error:
+        raise JournalError(f"{path} cannot be used as the file of a run: {error}.") from error
+    return connection
+
+
+class Journal:
+    """The calls of one run, and its money. `max_cost_usd` None is no cap."""
+
+    def __init__(self, connection: sqlite3.Connection, *, max_cost_usd: float | None = None) -> None:
+        self._connection = connection
+        self.max_cost_usd = max_cost_usd
+        connection.executescript(_SCHEMA)
+        priced, self._all_priced = connection.execute(
+            "SELECT coalesce(sum(cost_usd), 0), count(*) = count(cost_usd) FROM calls"
+        ).fetchone()
+        (lost,) = connection.execute("SELECT coalesce(sum(cost_usd), 0) FROM aside").fetchone()
+        self._counted_usd = float(priced) + float(lost)
+
+    @property
+    def spent_usd(self) -> float | None:
+        """What was paid, with what may have been in calls that got no reply; None if a price was unknown."""
+        return self._counted_usd if self._all_priced else None
+
+    @property
+    def paid_calls(self) -> int:
+        return int(self._connection.execute("SELECT count(*) FROM calls").fetchone()[0])
+
+    def find(self, key: str) -> str | None:
+        """What was said in this call, if it was made."""
+        row = self._connection.execute("SELECT said FROM calls WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def begin(self, key: str, most_usd: float) -> int:
+        """Set aside the most a call can cost; gives a number to settle it by. Raises CapReachedError."""
+        if self.max_cost_usd is not None and self._counted_usd + most_usd > self.max_cost_usd:
+            raise CapReachedError(cap_usd=self.max_cost_usd, spent_usd=self._counted_usd, next_usd=most_usd)
+        made = self._connection.execute("INSERT INTO aside (key, cost_usd) VALUES (?, ?)", (key, most_usd))
+        self._counted_usd += most_usd
+        return int(made.lastrowid or 0)
+
+    def settle(self, number: int, most_usd: float, key: str, said: str, cost_usd: float | None) -> None:
+        """Keep what was said, and its price in place of what was set aside."""
+        with self._connection:
+            self._connection.execute("BEGIN")
+            self._connection.execute("INSERT OR REPLACE INTO calls VALUES (?, ?, ?)", (key, said, cost_usd))
+            self._connection.execute("DELETE FROM aside WHERE id = ?", (number,))
+        self._counted_usd += (cost_usd or 0.0) - most_usd
+        self._all_priced = self._all_priced and cost_usd is not None
+
+    def release(self, number: int, most_usd: float) -> None:
+        """Give back what was set aside for a call that cost nothing."""
+        self._connection.execute("DELETE FROM aside WHERE id = ?", (number,))
+        self._counted_usd -= most_usd
+
+
+class Journaled:
+    """A model for one piece of work, whose calls are kept in a journal. Make a new one for the next piece.
+
+    *price* is None where none is known. `usages` tells what each of the work's calls took, replayed or not.
+    """
+
+    def __init__(self, model: Model, journal: Journal, price: PriceCard | None) -> None:
+        self._model, self._journal, self._price = model, journal, price
+        self._made = Counter[str]()
+        self.usages: list[Usage] = []
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    @property
+    def abilities(self) -> Abilities:
+        return self._model.abilities
+
+    async def generate(self, messages: Sequence[Message], options: Options) -> Completion:
+        """Reply to *messages*, or say again what was replied."""
+        key = self._key("generate", messages, options, "")
+        most = await self._most_usd(messages, options)
+        return await self._once(key, most, lambda: self._model.generate(messages, options), _COMPLETION)
+
+    async def complete(self, messages: Sequence[Message], options: Options, *, prefix: str) -> Completion:
+        """Go on from *prefix*, or say again how it went on."""
+        key = self._key("complete", messages, options, prefix)
+        most = await self._most_usd([*messages, Message("assistant", prefix)], options)
+        return await self._once(key, most, lambda: self._model.complete(messages, options, prefix=prefix), _COMPLETION)
+
+    async def log_prob(self, query: str, *, given: Sequence[Message]) -> LogProb:
+        """Measure, or say again what was measured. A model that can be measured this way is local: no cap applies."""
+        key = self._key("log_prob", given, None, query)
+        return await self._once(key, 0.0, lambda: self._model.log_prob(query, given=given), _LOG_PROB)
+
+    async def count_tokens(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> TokenCount:
+        return await self._model.count_tokens(messages, tools=tools)
+
+    async def aclose(self) -> None:
+        await self._model.aclose()
+
+    def _key(self, verb: str, messages: Sequence[Message], options: Options | None, text: str) -> str:
+        asked = [verb, self.name, [[each.role, each.content] for each in messages], _settings(options), text]
+        written = json.dumps(asked, sort_keys=True)
+        self._made[written] += 1
+        return hashlib.sha256(f"{self._made[written]} {written}".encode("utf-8", "surrogatepass")).hexdigest()
+
+    async def _most_usd(self, messages: Sequence[Message], options: Options) -> float:
+        """The most a call can cost: all input at the full price, and every output token it may ask for."""
+        if self._price is None or self._journal.max_cost_usd is None:
+            return 0.0
+        count = await self._model.count_tokens(messages, tools=options.tools)
+        return self._price.cost_usd(Usage(input_tokens=count.tokens, output_tokens=options.max_output_tokens))
+
+    async def _once(
+        self,
+        key: str,
+        most_usd: float,
+        call: Callable[[], Awaitable[Said]],
+        form: TypeAdapter[Said],
+    ) -> Said:
+        kept = self._journal.find(key)
+        if kept is not None:
+            said = form.validate_json(kept)
+        else:
+            number = self._journal.begin(key, most_usd)
+            try:
+                said = await call()
+            except (ModelError, ContextTooLongError) as error:
+                if not _may_be_billed(error):
+                    self._journal.release(number, most_usd)
+                raise
+            cost = self._price.cost_usd(said.usage) if self._price else None
+            self._journal.settle(number, most_usd, key, form.dump_json(said).decode(), cost)
+        self.usages.append(said.usage)
+        return said
+
+
+def _may_be_billed(error: Exception) -> bool:
+    """Whether a failed call went out and may have been worked on."""
+    if isinstance(error, EndpointUnreachableError):
+        return error.was_sent
+    return isinstance(error, MalformedReplyError)
+
+
+def _settings(options: Options | None) -> dict[str, Any]:  # Any: JSON
+    if options is None:
+        return {}
+    settings = asdict(options)
+    del settings["on_text"]
+    return settings
