@@ -34,6 +34,7 @@ from sleeptime.core.errors import (
 from sleeptime.core.ledger import DEFAULT_TEST_TOKEN_PRICE
 from sleeptime.core.plan import MAX_CHARACTERS, STRATEGIES, Plan
 from sleeptime.core.query import SEES
+from sleeptime.evals.commands import app as eval_app
 
 if TYPE_CHECKING:  # the engine brings the database and model libraries, which --help does not need
     from sleeptime.core.ledger import Account, BreakEven
@@ -55,6 +56,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+
+app.add_typer(eval_app, name="eval")
 
 MOST_VERSIONS = 2**31 - 1  # what a database can count to
 LOGGED_STEPS = 20  # shorter work is not worth lines in a log

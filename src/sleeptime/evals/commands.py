@@ -8,10 +8,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import os
-import shutil
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from sleeptime.evals.forecast import Forecast
     from sleeptime.evals.results import Run
     from sleeptime.evals.runner import Wanted
+    from sleeptime.evals.splitter import SplitMode
 
 app = typer.Typer(
     help="Reproduce the paper's experiments, or find out whether sleeping pays on your own data.\n\n"
@@ -167,6 +166,7 @@ def run(
     _check_installed()
     from sleeptime.evals import datasets, experiments, runner  # noqa: PLC0415 - the module says why
     from sleeptime.evals.forecast import forecast  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.run_folder import read_if_begun  # noqa: PLC0415 - the module says why
     from sleeptime.models.prices import load_cards  # noqa: PLC0415 - the module says why
 
     wanted_names = experiments.names() if names == ["all"] else names
@@ -199,7 +199,7 @@ def run(
             price=wanted.settings.price,
             sleep_price=wanted.settings.sleep_price,
             log_prob=wanted.log_prob,
-            measured=runner.read_if_begun(wanted.folder),
+            measured=read_if_begun(wanted.folder),
         )
         _tell_forecast(wanted, foretold, as_json)
         return
@@ -339,6 +339,15 @@ def _seeds(written: str) -> list[int]:
     if len(set(seeds)) != len(seeds):
         raise typer.BadParameter("--seeds must differ")
     return seeds
+
+
+def _split(written: str) -> SplitMode:
+    from sleeptime.evals.splitter import SPLIT_MODES  # noqa: PLC0415 - the module says why
+
+    for mode in SPLIT_MODES:
+        if mode == written:
+            return mode
+    raise typer.BadParameter(f"--split is one of {', '.join(SPLIT_MODES)}, not {written!r}")
 
 
 def _check_installed() -> None:

@@ -100,7 +100,7 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """Name the cell, such as `sleep/v0/k5`. Cells of one id measure the same thing, perhaps on more or fewer queries."""
+        """Name the cell, such as `sleep/v0/k5`. Cells of one id measure the same, perhaps on more or fewer queries."""
         told = f"t{self.temperature:g}" if self.temperature is not None else ""
         sleeping = "" if self.sleeping is None else str(self.sleeping)
         return "/".join(filter(None, (self.arm, self.level, sleeping, told)))

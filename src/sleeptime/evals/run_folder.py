@@ -180,6 +180,11 @@ def read_run(path: Path) -> Run:
         connection.close()
 
 
+def read_if_begun(path: Path) -> Run | None:
+    """Read a run, or give None where none was begun in *path*."""
+    return read_run(path) if (path / SETTINGS_FILE).exists() else None
+
+
 def _settings(path: Path) -> Settings:
     try:
         return _SETTINGS.validate_json((path / SETTINGS_FILE).read_bytes())
