@@ -1,58 +1,36 @@
 """Draw the demo's three figures: data in, chart out.
 
-One visual language: blue is sleep, orange is no sleep, a dashed line is a sleep cut
-short, a bar is a 95 % interval. Lines are labelled where they run, not in a legend,
-and amounts start at zero. Colours are the light ones; `DARK` says what each becomes
-on a dark page. This file knows nothing about pages or files.
+In the visual language of every figure; a dashed line is a sleep cut short, and amounts
+start at zero. This file knows nothing about pages or files.
 """
 
 import math
-from typing import Any, Literal
 
 import altair as alt
-import vl_convert
 
 from sleeptime.evals import stats
 from sleeptime.evals.curves import PRICES, QUERIES_PER_SLEEP, Costs, DemoResult, Figure
+from sleeptime.evals.drawing import (
+    DARK,
+    INK,
+    LINE,
+    MUTED,
+    NO_SLEEP,
+    SLEEP,
+    Datum,
+    Drawing,
+    intervals,
+    label,
+    layered,
+    over,
+    svg,
+)
 from sleeptime.evals.rows import SWEPT
 
-INK, MUTED, GRID = "#1d2433", "#5f6b7e", "#e3e7ee"
-SLEEP, NO_SLEEP = "#1f5fa8", "#b8520f"
-DARK = {INK: "#e8ebf1", MUTED: "#9aa5b8", GRID: "#2c3442", SLEEP: "#7db4f0", NO_SLEEP: "#f0a064"}
-"""Both pairs keep apart for every common kind of colour blindness, and from their page by 4.5 : 1 or more."""
+__all__ = ["DARK", "NO_SLEEP", "SLEEP", "accuracy_by_tokens", "cost_by_queries", "gain_by_predictability", "svg"]
 
-FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 WIDTH, HEIGHT = 640, 300
-LINE = 16
-"""Pixels that a line of a label takes."""
 MOST_QUERIES = 100
-VEGA_LITE = "6.4"
-
-CONFIG: dict[str, Any] = {  # Any: Vega-Lite's configuration is open
-    "background": "transparent",
-    "font": FONT,
-    "padding": {"left": 2, "right": 6, "top": 6, "bottom": 2},
-    "view": {"stroke": None},
-    "axis": {
-        "domainColor": MUTED,
-        "grid": False,
-        "gridColor": GRID,
-        "labelColor": MUTED,
-        "labelFontSize": 11.5,
-        "labelPadding": 6,
-        "tickColor": MUTED,
-        "tickSize": 4,
-        "titleColor": MUTED,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
-        "titlePadding": 10,
-    },
-    "axisY": {"domain": False, "grid": True, "ticks": False},
-    "title": {"color": INK, "fontSize": 12.5, "fontWeight": "bold", "anchor": "start", "offset": 10},
-}
-
-Drawing = alt.LayerChart | alt.HConcatChart
-Datum = dict[str, Any]  # Any: numbers and words side by side, as charts take them
 
 _COLOUR = {"no_sleep": NO_SLEEP, "sleep": SLEEP}
 _ARM_LABELS = {"no_sleep": "no sleep", "sleep": "with sleep"}
@@ -76,10 +54,10 @@ def accuracy_by_tokens(result: DemoResult) -> Drawing:
         ]
         colour = _COLOUR[arm]
         layers += [
-            _over(efficient).mark_line(color=colour, strokeWidth=2),
-            _intervals(points, colour),
-            _over(points).mark_circle(color=colour, size=60, opacity=1),
-            _over(_side_by_side(points))
+            over(efficient).mark_line(color=colour, strokeWidth=2),
+            intervals(points, colour),
+            over(points).mark_circle(color=colour, size=60, opacity=1),
+            over(_side_by_side(points))
             .mark_text(color=colour, fontSize=11, align="left", dx=6, dy=-10 if arm == "sleep" else 11)
             .encode(text="label:N"),
             _arm_label(min(points, key=lambda point: point["x"]), _ARM_LABELS[arm], colour),
@@ -93,7 +71,7 @@ def accuracy_by_tokens(result: DemoResult) -> Drawing:
         axis=alt.Axis(values=[tick for tick in ticks if tick >= 2], title="test-time tokens per query (log scale)"),
     )
     y = _y(1.22 if bracket else 1.08, title="accuracy", values=[0, 0.2, 0.4, 0.6, 0.8, 1.0], number="%")
-    return _layered(layers, x, y).properties(width=WIDTH, height=HEIGHT)
+    return layered(layers, x, y).properties(width=WIDTH, height=HEIGHT)
 
 
 def _side_by_side(points: list[Datum]) -> list[Datum]:
@@ -115,7 +93,7 @@ def _arm_label(at: Datum, words: str, colour: str) -> alt.Chart:
         low, high = min(low, at["low"]), max(high, at["high"])
     has_room = low > 0.08
     place = {"x": at["x"], "y": low if has_room else high}
-    return _label(place, words, colour, align="left", dx=-5, dy=13 if has_room else -11, weight="bold")
+    return label(place, words, colour, align="left", dx=-5, dy=13 if has_room else -11, weight="bold")
 
 
 def _ratio_bracket(result: DemoResult) -> list[alt.Chart]:
@@ -127,9 +105,9 @@ def _ratio_bracket(result: DemoResult) -> list[alt.Chart]:
     words = f"{number:.1f}× fewer tokens" + ("" if costs.is_shown else " as measured; too few contexts to be sure")
     ends: list[Datum] = [{"x": costs.with_sleep, "y": 1.15}, {"x": costs.without, "y": 1.15}]
     return [
-        _over(ends).mark_line(color=MUTED, strokeWidth=1),
-        _over(ends).mark_tick(color=MUTED, thickness=1, size=9, orient="vertical"),
-        _label(ends[1], words, INK, align="right", dy=-9, weight="bold"),
+        over(ends).mark_line(color=MUTED, strokeWidth=1),
+        over(ends).mark_tick(color=MUTED, thickness=1, size=9, orient="vertical"),
+        label(ends[1], words, INK, align="right", dy=-9, weight="bold"),
     ]
 
 
@@ -150,25 +128,25 @@ def _cost_panel(costs: Costs, t: int) -> alt.LayerChart:
     at = QUERIES_PER_SLEEP
     gap: list[Datum] = [{"x": at, "y": with_sleep(at)}, {"x": at, "y": flat}]
     height = HEIGHT - 60
-    over, under = _apart(flat, with_sleep(MOST_QUERIES), pixel=top / height)
+    above, below = _apart(flat, with_sleep(MOST_QUERIES), pixel=top / height)
     layers = [
-        _over(plain).mark_line(color=NO_SLEEP, strokeWidth=2),
-        _over(slept).mark_line(color=SLEEP, strokeWidth=2),
-        _label({"x": MOST_QUERIES, "y": flat}, "no sleep", NO_SLEEP, align="right", dy=over),
-        _label({"x": MOST_QUERIES, "y": with_sleep(MOST_QUERIES)}, "with sleep", SLEEP, align="right", dy=under),
-        _over(gap).mark_line(color=MUTED, strokeWidth=1, strokeDash=[2, 3]),
-        _over(gap).mark_circle(color=MUTED, size=28, opacity=1),
+        over(plain).mark_line(color=NO_SLEEP, strokeWidth=2),
+        over(slept).mark_line(color=SLEEP, strokeWidth=2),
+        label({"x": MOST_QUERIES, "y": flat}, "no sleep", NO_SLEEP, align="right", dy=above),
+        label({"x": MOST_QUERIES, "y": with_sleep(MOST_QUERIES)}, "with sleep", SLEEP, align="right", dy=below),
+        over(gap).mark_line(color=MUTED, strokeWidth=1, strokeDash=[2, 3]),
+        over(gap).mark_circle(color=MUTED, size=28, opacity=1),
     ]
     words = f"{flat / with_sleep(at):.1f}× at N = {at}"
     if abs(flat - with_sleep(at)) * height / top > 2 * LINE:
         middle = {"x": at, "y": (with_sleep(at) + flat) / 2}
-        layers.append(_label(middle, words, INK, align="left", dx=7, weight="bold"))
+        layers.append(label(middle, words, INK, align="left", dx=7, weight="bold"))
     elif min(flat, with_sleep(at)) * height / top > LINE:
         lower = {"x": at, "y": min(flat, with_sleep(at))}
-        layers.append(_label(lower, words, INK, align="center", dy=LINE, weight="bold"))
+        layers.append(label(lower, words, INK, align="center", dy=LINE, weight="bold"))
     if 1 <= (queries := _break_even(costs, t)) <= MOST_QUERIES:
         mark: list[Datum] = [{"x": queries, "y": 0}, {"x": queries, "y": flat}]
-        layers.append(_over(mark).mark_line(color=MUTED, strokeWidth=1, strokeDash=[4, 3]))
+        layers.append(over(mark).mark_line(color=MUTED, strokeWidth=1, strokeDash=[4, 3]))
     x = alt.X(
         "x:Q",
         scale=alt.Scale(type="log", domain=[1, MOST_QUERIES], nice=False),
@@ -176,7 +154,7 @@ def _cost_panel(costs: Costs, t: int) -> alt.LayerChart:
     )
     y = _y(top, title="cost per query, in sleep tokens" if t == PRICES[0] else None)
     title = f"t = {t}: {_paid_back(costs, t)}"
-    return _layered(layers, x, y).properties(width=(WIDTH - 60) // 2, height=height, title=title)
+    return layered(layers, x, y).properties(width=(WIDTH - 60) // 2, height=height, title=title)
 
 
 def _apart(first: float, second: float, *, pixel: float) -> tuple[float, float]:
@@ -208,16 +186,16 @@ def gain_by_predictability(result: DemoResult) -> Drawing:
     lows = [p["low"] for p in [*full, *half] if p["low"] is not None]
     bottom = math.floor(min([0.0, *lows, *measured]) * 5) / 5
     layers: list[alt.Chart] = [
-        _over([{"x": 0.6, "y": 0}, {"x": 5.9, "y": 0}]).mark_line(color=MUTED, strokeWidth=1),
+        over([{"x": 0.6, "y": 0}, {"x": 5.9, "y": 0}]).mark_line(color=MUTED, strokeWidth=1),
     ]
     for drawn, dashes in ((full, [1, 0]), (half, [5, 4])):
         points = [point for point in drawn if point["y"] is not None]
         if not points:
             continue
         layers += [
-            _over(points).mark_line(color=SLEEP, strokeWidth=2, strokeDash=dashes),
-            _intervals(points, SLEEP),
-            _over(points).mark_circle(color=SLEEP, size=60, opacity=1),
+            over(points).mark_line(color=SLEEP, strokeWidth=2, strokeDash=dashes),
+            intervals(points, SLEEP),
+            over(points).mark_circle(color=SLEEP, size=60, opacity=1),
         ]
     layers += _names_at_the_end(full, half, pixel=(1.1 - bottom) / (HEIGHT - 40))
     names = ["" if part.log_prob is None else f"{part.log_prob:.1f}".replace("-", "−") for part in result.bins]
@@ -239,7 +217,7 @@ def gain_by_predictability(result: DemoResult) -> Drawing:
             title="accuracy gained by sleep, at v0", format=".0%", values=[i / 5 for i in range(round(bottom * 5), 6)]
         ),
     )
-    return _layered(layers, x, y).properties(width=WIDTH, height=HEIGHT - 40)
+    return layered(layers, x, y).properties(width=WIDTH, height=HEIGHT - 40)
 
 
 def _names_at_the_end(full: list[Datum], half: list[Datum], *, pixel: float) -> list[alt.Chart]:
@@ -252,49 +230,13 @@ def _names_at_the_end(full: list[Datum], half: list[Datum], *, pixel: float) -> 
     if len(names) > 1:
         push = max(0.0, LINE - (names[0][0]["y"] - names[1][0]["y"]) / pixel) / 2
     return [
-        _label({"x": right, "y": end["y"]}, name, SLEEP, align="left", dx=12, dy=dy, weight="bold")
+        label({"x": right, "y": end["y"]}, name, SLEEP, align="left", dx=12, dy=dy, weight="bold")
         for (end, name), dy in zip(names, (-push, push), strict=False)
     ]
 
 
-def svg(chart: Drawing) -> str:
-    """Render *chart* as an SVG element, offline, without a browser. Its background is the page's."""
-    return vl_convert.vegalite_to_svg(chart.to_dict(), vl_version=VEGA_LITE, config=CONFIG)
-
-
 def _point(label: str, x: float | None, figure: Figure) -> Datum:
     return {"label": label, "x": x, "y": figure.value, "low": figure.low, "high": figure.high}
-
-
-def _intervals(points: list[Datum], colour: str) -> alt.Chart:
-    ends = [
-        {"x": point["x"], "y": point[end], "label": point["label"]}
-        for point in points
-        for end in ("low", "high")
-        if point["low"] is not None and point["high"] is not None
-    ]
-    return _over(ends).mark_line(color=colour, strokeWidth=1.5).encode(detail="label:N")
-
-
-def _over(values: list[Datum]) -> alt.Chart:
-    return alt.Chart(alt.InlineData(values=values))
-
-
-def _label(
-    at: Datum,
-    words: str,
-    colour: str,
-    *,
-    align: Literal["left", "center", "right"],
-    dx: float = 0,
-    dy: float = 0,
-    weight: Literal["normal", "bold"] = "normal",
-) -> alt.Chart:
-    return (
-        _over([at])
-        .mark_text(color=colour, fontSize=12, align=align, dx=dx, dy=dy, fontWeight=weight)
-        .encode(text=alt.value(words))
-    )
 
 
 def _y(top: float, *, title: str | None = None, values: list[float] | None = None, number: str = ",.0f") -> alt.Y:
@@ -302,7 +244,3 @@ def _y(top: float, *, title: str | None = None, values: list[float] | None = Non
     if values is not None:
         axis = alt.Axis(title=title, format=number, values=values)
     return alt.Y("y:Q", scale=alt.Scale(domain=[0, top], nice=False), axis=axis)
-
-
-def _layered(layers: list[alt.Chart], x: alt.X, y: alt.Y) -> alt.LayerChart:
-    return alt.LayerChart(layer=[layer.encode(x=x, y=y) for layer in layers])

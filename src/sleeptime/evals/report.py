@@ -8,11 +8,7 @@ Everything a model or a context wrote is escaped. This file computes no figure.
 
 import io
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from importlib import resources
-from typing import Literal
 
-from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 from rich import box
 from rich.console import Console
@@ -22,14 +18,12 @@ from rich.text import Text
 
 from sleeptime.evals import figures, stats
 from sleeptime.evals.curves import LEVELS_CHOSEN, QUERIES_PER_SLEEP, DemoResult, Example, Figure
+from sleeptime.evals.page import STYLE, Unit, bare, template, written
 from sleeptime.evals.rows import ARMS, Row
 
+__all__ = ["Unit", "headline", "lines", "render_html", "render_text", "told", "written"]
+
 CAVEAT = "A tiny model on synthetic tasks shows the mechanism, not the numbers of a large model."
-
-FEW_TIMES = 5
-"""Ratios below this are told to two digits: 0.97 and 1.04 are not both 1.0."""
-
-Unit = Literal["share", "points", "times", "number", "rank", "slope"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,26 +111,6 @@ def _short(number: str) -> str:
     return number.rstrip("0").rstrip(".")
 
 
-def written(number: float | None, unit: Unit) -> str:
-    """Write a number with its unit; a dash where there is none."""
-    signs = {"share": " %", "points": " points", "times": "×"}
-    return bare(number, unit) + ("" if number is None else signs.get(unit, ""))
-
-
-def bare(number: float | None, unit: Unit) -> str:
-    """Write a number as its unit is read, without naming it."""
-    if number is None:
-        return "–"
-    scale = 100 if unit in ("share", "points") else 1
-    digits = {"share": ".1f", "points": "+.1f", "times": ".1f", "number": ".1f", "rank": ".2f", "slope": "+.3f"}[unit]
-    if unit == "times" and number < FEW_TIMES:
-        digits = ".2f"
-    text = f"{number * scale:{digits}}"
-    if not text.strip("+-0."):
-        text = text.lstrip("+-")
-    return text.replace("-", "−")
-
-
 def headline(result: DemoResult) -> str:
     """Say in one sentence what was found, no more than was shown."""
     costs, ratio = result.costs, result.figures["token_ratio"]
@@ -185,32 +159,17 @@ def render_html(result: DemoResult) -> str:
         "gain": Markup(figures.svg(figures.gain_by_predictability(result))),  # noqa: S704  # the same
         "cost": None if result.costs is None else Markup(figures.svg(figures.cost_by_queries(result.costs))),  # noqa: S704  # the same
     }
-    return _page().render(
+    return template("report.html.jinja").render(
         result=result,
         headline=headline(result),
         caveat=CAVEAT,
         lines=lines(result),
         drawings=drawings,
-        colours={
-            "ink": figures.INK,
-            "muted": figures.MUTED,
-            "grid": figures.GRID,
-            "sleep": figures.SLEEP,
-            "no_sleep": figures.NO_SLEEP,
-        },
-        dark=figures.DARK,
-        font=Markup(figures.FONT),  # noqa: S704  # a constant of ours
+        **STYLE,
         told=told,
         arms=ARMS,
         levels_chosen=LEVELS_CHOSEN,
     )
-
-
-@lru_cache(maxsize=1)
-def _page() -> Template:
-    source = resources.files("sleeptime.evals").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return page.from_string(source)
 
 
 def render_text(result: DemoResult, *, width: int = 80, color: bool = False) -> str:
