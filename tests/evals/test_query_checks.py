@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sleeptime.evals.query_checks import Asked, duplicate_of, leaks, new_facts, number_of
+from sleeptime.evals.query_checks import Asked, duplicate_of, gives_away, new_facts, number_of
 from sleeptime.evals.stated_numbers import numbers_in, values_of
 
 ORCHARD = (
@@ -12,6 +12,12 @@ ORCHARD = (
     "A crate holds two dozen pears and costs $3."
 )
 TOGETHER = Asked(question="How many pears do Mona and Otis pick together?", answer="42")
+
+WORDS = ["Mona", "Otis", "pears", "sells", "crate", "price", "how", "many", "the"]
+
+
+def leaks(asked: Asked, others: list[Asked], context: str) -> bool:
+    return any(gives_away(asked, other, context) for other in (asked, *others))
 
 
 def fractions(text: str) -> list[Fraction]:
@@ -112,7 +118,7 @@ HARMLESS = [
 
 @pytest.mark.parametrize(("question", "answer"), [case[1:] for case in HARMLESS], ids=[case[0] for case in HARMLESS])
 def test_a_number_the_context_states_gives_nothing_away_by_itself(question: str, answer: str) -> None:
-    assert leaks(Asked(question=question, answer=answer), [TOGETHER], ORCHARD) is None
+    assert not leaks(Asked(question=question, answer=answer), [TOGETHER], ORCHARD)
 
 
 def test_a_number_the_context_states_of_something_else_gives_an_answer_away_in_the_answers_own_words() -> None:
@@ -123,7 +129,7 @@ def test_a_number_the_context_states_of_something_else_gives_an_answer_away_in_t
     asking = Asked(question="How many lids are in a box that takes 9 lids?", answer="9")
 
     assert leaks(telling, [whole], context)
-    assert leaks(asking, [whole], context) is None
+    assert not leaks(asking, [whole], context)
 
 
 @given(st.integers(11, 10**6), st.sampled_from(["Of {} pears, how many rot?", "They have {:,} pears, how many rot?"]))
@@ -132,7 +138,7 @@ def test_an_answer_that_no_context_states_never_passes(answer: int, form: str) -
     leaking = Asked(question=form.format(answer), answer=str(answer + 1))
 
     assert leaks(leaking, [other], "There are some pears.")
-    assert leaks(leaking, [other], f"There are {answer} plums.") is None
+    assert not leaks(leaking, [other], f"There are {answer} plums.")
 
 
 @pytest.mark.parametrize(
@@ -192,10 +198,7 @@ def test_another_question_is_no_duplicate(question: str, answer: str) -> None:
     assert duplicate_of(Asked(question=question, answer=answer), [TOGETHER]) is None
 
 
-@given(
-    st.lists(st.sampled_from(["Mona", "Otis", "pears", "sells", "crate", "price", "how", "many", "the"]), min_size=1),
-    st.integers(),
-)
+@given(st.lists(st.sampled_from(WORDS), min_size=1), st.integers())
 def test_every_question_repeats_itself(words: list[str], answer: int) -> None:
     asked = Asked(question=" ".join(words), answer=str(answer))
 

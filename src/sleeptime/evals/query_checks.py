@@ -1,7 +1,7 @@
 """Say what is wrong with a generated query, by its words alone: no model is asked.
 
     duplicate_of(…)        the query it repeats
-    leaks(…)               whose answer it gives away, its own included
+    gives_away(…)          whose answer it tells, its own included
     new_facts(…)           what it states that its context does not
 
 A number gives an answer away where it equals it and the context does not state it. Where
@@ -78,24 +78,20 @@ def duplicate_of(asked: Asked, others: Sequence[Asked]) -> str | None:
     return None
 
 
-def leaks(asked: Asked, others: Sequence[Asked], context: str) -> str | None:
-    """Say which answer *asked* gives away, of *others* or its own; None where it gives none away."""
-    known = values_of(numbers_in(context))
-    clauses = _clauses(spelled(asked.question))
-    for other in (asked, *others):
-        answer = _value(other.answer)
-        about = _meaningful(_asking_clause(other.question))
-        for clause, begins in clauses:
-            is_telling = other is not asked or clause != _asking_clause(asked.question)
-            for number in numbers_in(clause):
-                if number.is_place or number.text.lower() == "one" or answer not in number.values:
-                    continue
-                is_restated = answer in known and not (
-                    is_telling and _tells_more(clause, about, _sentences_with(answer, context))
-                )
-                if not is_restated:
-                    whose = "its own answer" if other is asked else f"the answer to {other.question!r}"
-                    return f"{number.text!r} at {begins + number.start} is {whose}"
+def gives_away(stating: Asked, other: Asked, context: str) -> str | None:
+    """Say how *stating* tells the answer to *other*, which may be itself; None where it does not."""
+    answer = _value(other.answer)
+    is_known = answer in values_of(numbers_in(context))
+    about = _meaningful(_asking_clause(other.question))
+    for clause in _clauses(stating.question):
+        is_telling = other is not stating or clause != _asking_clause(stating.question)
+        for number in numbers_in(clause):
+            if number.is_place or number.text.lower() == "one" or answer not in number.values:
+                continue
+            tells = is_telling and _tells_more(clause, about, _sentences_with(answer, context))
+            if tells or not is_known:
+                whose = "its own answer" if other is stating else f"the answer to {other.question!r}"
+                return f"{number.text!r} is {whose}"
     return None
 
 
@@ -122,16 +118,14 @@ def _sentences_with(value: Fraction, context: str) -> list[str]:
     return [sentence for sentence in _SENTENCES.split(spelled(context)) if value in values_of(numbers_in(sentence))]
 
 
-def _clauses(text: str) -> list[tuple[str, int]]:
-    """Cut behind marks and before words such as "if"; with the place where each clause begins."""
-    ends = [match.start() for match in _CLAUSES.finditer(text)]
-    starts = [0, *(match.end() for match in _CLAUSES.finditer(text))]
-    return [(text[start:end], start) for start, end in zip(starts, [*ends, len(text)], strict=True)]
+def _clauses(text: str) -> list[str]:
+    """Cut behind marks, and before words such as "if"."""
+    return _CLAUSES.split(spelled(text))
 
 
 def _asking_clause(question: str) -> str:
     """The last clause that asks; the last of all where none does."""
-    clauses = [clause for clause, _ in _clauses(spelled(question))]
+    clauses = _clauses(question)
     return next((clause for clause in reversed(clauses) if _ASKING.search(clause)), clauses[-1])
 
 
