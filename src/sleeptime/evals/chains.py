@@ -210,8 +210,13 @@ def on_face(number: int) -> int:
 
 def score(answer_text: str, expected: str) -> bool:
     """Compare the last value that a reply states with *expected*."""
-    stated = re.findall(r"(?:=|reads) *(\d+)", answer_text)
-    return bool(stated) and stated[-1] == expected
+    return stated(answer_text) == expected
+
+
+def stated(answer_text: str) -> str | None:
+    """Read the last value that a reply states, or None if it states none."""
+    values = re.findall(r"(?:=|reads) *(\d+)", answer_text)
+    return values[-1] if values else None
 
 
 def chain(quantities: Sequence[Quantity], name: str) -> list[Quantity]:
