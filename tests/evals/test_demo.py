@@ -1,38 +1,13 @@
-from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 
 import pytest
 from thinker import MINI, measure, thinker
 
-from sleeptime.core.context import Span
 from sleeptime.core.errors import EndpointUnreachableError
-from sleeptime.core.notes import LearnedContext, Note, NoteKind
-from sleeptime.core.usage import Usage
 from sleeptime.evals.curves import DemoResult
-from sleeptime.evals.demo import CONCURRENCY, limited, run_demo
+from sleeptime.evals.demo import CONCURRENCY, run_demo
 
 pytestmark = pytest.mark.anyio
-
-
-def learned(*notes: Note) -> LearnedContext:
-    return LearnedContext(
-        context_id="c",
-        context_fingerprint="",
-        notes=notes,
-        strategy="notes",
-        model="thinker",
-        prompt_fingerprint="",
-        usage=Usage(),
-        cost_usd=None,
-        stop_reasons=("finished",),
-        rounds=1,
-        created_at=datetime(2026, 11, 1, tzinfo=UTC),
-    )
-
-
-def note(number: int, chain: str = "", kind: NoteKind = "inference") -> Note:
-    evidence = (Span(section=chain, start=0, end=1),) if chain else ()
-    return Note(id=f"n{number}", text=f"note {number}", kind=kind, evidence=evidence)
 
 
 async def test_every_query_is_asked_at_every_level_with_and_without_sleep_and_at_v0_in_the_other_arms() -> None:
@@ -135,23 +110,3 @@ async def test_sleep_gains_where_it_should_and_another_context_s_notes_do_not(re
     assert placebo.low is not None
     assert placebo.low <= 0
     assert placebo.verdict in ("met", "not shown")
-
-
-def test_half_of_the_notes_are_the_conclusions_of_each_chain_before_its_steps() -> None:
-    notes = [note(1, "a"), note(2, "a"), note(3, "a"), note(4, "b"), note(5, "b"), note(6, "c")]
-
-    kept = limited(learned(*notes))
-
-    assert [n.id for n in kept.notes] == ["n3", "n5", "n6"]
-
-
-def test_anticipated_queries_are_kept_first_and_notes_without_evidence_stand_alone() -> None:
-    notes = [note(1), note(2), note(3, kind="anticipated"), note(4)]
-
-    assert [n.id for n in limited(learned(*notes)).notes] == ["n1", "n3"]
-
-
-def test_a_note_that_may_not_be_shown_is_not_kept() -> None:
-    hidden = replace(note(1), status="quarantined")
-
-    assert [n.id for n in limited(learned(hidden, note(2))).notes] == ["n2"]

@@ -12,7 +12,7 @@ from sleeptime.core.ledger import Phase
 from sleeptime.core.messages import Message
 from sleeptime.engine import Engine
 from sleeptime.evals import chains
-from sleeptime.evals.demo import limited, measure_tiny, run_demo
+from sleeptime.evals.demo import measure_tiny, run_demo
 from sleeptime.models.names import TINY_PATH
 from sleeptime.models.protocol import Abilities, Options
 from sleeptime.models.scripted import Reply, ScriptedModel
@@ -78,7 +78,7 @@ async def test_half_of_the_notes_a_real_sleep_takes_hold_what_it_set_out_to_find
             await engine.add(sample.text, name=sample.fingerprint)
             learned = await engine.sleep(sample.fingerprint)
 
-            kept = {note.text.split("=")[0] for note in limited(learned).notes}
+            kept = {note.text.split("=")[0] for note in halved(learned).notes}
 
             assert sample.watched[0] in kept
             assert len(kept) == (len(learned.notes) + 1) // 2

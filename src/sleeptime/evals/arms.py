@@ -10,7 +10,6 @@ kept as soon as they are known. This file knows nothing about Inspect or statist
 
 from __future__ import annotations
 
-import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ from sleeptime.core.budget import Level
 from sleeptime.core.context import Context
 from sleeptime.core.errors import SleeptimeError
 from sleeptime.core.messages import Completion, LogProb, Message, TokenCount, Tool
-from sleeptime.core.notes import LearnedContext, Note
+from sleeptime.core.notes import LearnedContext
 from sleeptime.core.query import Query
 from sleeptime.core.usage import PriceCard, Usage, sum_costs
 from sleeptime.evals.datasets import Sample
@@ -33,11 +32,10 @@ from sleeptime.evals.journal import Journaled
 from sleeptime.evals.results import SEES, Cell, Row, Sleeping, Slept, Surprise
 from sleeptime.evals.run_folder import RunFolder
 from sleeptime.evals.scorers import answer_in, is_correct
+from sleeptime.evals.variants import halved, merged, restated
 from sleeptime.models.protocol import Abilities, Model, Options
 from sleeptime.models.retrying import Retrying
 from sleeptime.sleeper import Sleeper
-
-_LAST_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?=\D*$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +95,12 @@ class Measurer:
             context = self._contexts[sample.context_id]
             learned = await self._shown(models, cell, context)
             journaled = self._journaled(models.test, self._price)
-            model = _Drawing(journaled, cell.temperature, draw if cell.draws > 1 else None)
+            model = Drawing(journaled, cell.temperature, draw if cell.draws > 1 else None)
             level = Level.parse(cell.level)
             question = _guess(models.test) if cell.arm == "guess" else sample.question
             query = Query(question=question, level=level, sees=SEES[cell.arm])
             answer = await Answerer(model, self._price, self._clock_s).answer(query, context, learned)
-        except SleeptimeError as error:
+        except Exception as error:  # whatever it was, the answer is missing and counted, and Inspect logs it
             self._folder.keep_row(replace(row, error=f"{type(error).__name__}: {error}"))
             self._on_row()
             raise
@@ -126,7 +124,7 @@ class Measurer:
             measured = await Answerer(model, None, self._clock_s).log_prob(
                 query, self._contexts[sample.context_id], None
             )
-        except SleeptimeError as error:
+        except Exception as error:  # as above
             self._folder.keep_surprise(Surprise(sample_id=sample.id, log_prob=None, error=type(error).__name__))
             self._on_row()
             raise
@@ -183,40 +181,13 @@ class Measurer:
         learned = await self.learn(models, context, cell.sleeping)
         if cell.arm == "restatement":
             return restated(learned, context)
+        if cell.arm == "half":
+            return halved(learned)
         return merged(learned) if cell.arm == "merged" else learned
 
     def _journaled(self, model: Model, price: PriceCard | None) -> Journaled:
         is_capped = self._folder.journal.max_cost_usd is not None
         return Journaled(Retrying(model, repeats_sent=not is_capped), self._folder.journal, price)
-
-
-def restated(learned: LearnedContext, context: Context) -> LearnedContext:
-    """Say the context again in place of its notes, cut or repeated to as many characters as they have."""
-    length = sum(len(note.plain) for note in learned.shown)
-    text = context.shown + "\n"
-    again = (text * (length // len(text) + 1))[:length].strip()
-    return replace(learned, notes=(Note(id="n1", text=again),) if again else ())
-
-
-def merged(learned: LearnedContext) -> LearnedContext:
-    """Say once what several samples noted, what most of them noted first.
-
-    Of notes that differ in their last number alone, the one that most samples have is kept.
-    Parallel samples are independent draws, so a note that many made is likelier right
-    (self-consistency, arXiv 2203.11171). Ties go to the note written first.
-    """
-    backers = defaultdict[str, set[int]](set)
-    first: dict[str, Note] = {}
-    for note in learned.shown:
-        text = " ".join(note.plain.split()).casefold()
-        backers[text].add(note.sample)
-        first.setdefault(text, note)
-    ranked = sorted(first, key=lambda text: -len(backers[text]))  # stable: ties in the order they were written
-    kept: dict[str, Note] = {}
-    for text in ranked:
-        kept.setdefault(_LAST_NUMBER.sub("#", text), first[text])
-    notes = tuple(replace(note, id=f"n{i}", sample=0) for i, note in enumerate(kept.values(), 1))
-    return replace(learned, notes=notes)
 
 
 def _others(samples: Sequence[Sample]) -> dict[str, str]:
@@ -236,7 +207,7 @@ def _guess(model: Model) -> str:
     return prompts.load("guess", model.abilities.prompt_set).render({})[-1].content
 
 
-class _Drawing:
+class Drawing:
     """A model asked for one of several draws: at its own temperature, with its own seed.
 
     It stands before the journal, which tells draws apart by their seeds.

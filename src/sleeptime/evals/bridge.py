@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import anyio
+from inspect_ai.hooks import Hooks, RunEnd, hooks
 from inspect_ai.model import (
     ChatCompletionChoice,
     ChatMessage,
@@ -79,7 +80,8 @@ _FINISH_REASONS: dict[InspectStopReason, WireFinishReason] = {
 class SleeptimeAPI(ModelAPI):
     """Inspect's door to the library's models: `sleeptime/tiny`, `sleeptime/openai:gpt-5-mini` and all others.
 
-    The model is opened at the first call and closed by Inspect. Retries are the library's.
+    The model is opened at the first call and closed when Inspect's run ends, within the event loop that
+    opened it. Retries are the library's.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class SleeptimeAPI(ModelAPI):
         async with self._opening:
             if self._model is None:
                 self._model = await open_model(self.model_name, environ=os.environ)
+                _opened.add(self)
             return self._model
 
     async def generate(
@@ -131,15 +134,32 @@ class SleeptimeAPI(ModelAPI):
 
     async def aclose(self) -> None:
         """Close the model; a call after that opens it anew."""
-        if self._model is not None:
-            await self._model.aclose()
-            self._model = None
+        _opened.discard(self)
+        model, self._model, self._opening = self._model, None, anyio.Lock()
+        if model is not None:
+            await model.aclose()
 
     def max_connections(self) -> int:
         return CONNECTIONS
 
     def connection_key(self) -> str:
         return self.model_name
+
+
+_opened: set[SleeptimeAPI] = set()
+
+
+@hooks(name="sleeptime_models", description="Closes the library's models, and the servers of local ones.")
+class ClosesModels(Hooks):
+    """Inspect opens models and never closes them: this is the end of a run that they are closed at."""
+
+    def enabled(self) -> bool:
+        return bool(_opened)
+
+    async def on_run_end(self, data: RunEnd) -> None:  # noqa: ARG002 - Inspect names it
+        """Close every model that this run opened."""
+        for api in tuple(_opened):
+            await api.aclose()
 
 
 @modelapi(name=API)

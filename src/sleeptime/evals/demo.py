@@ -20,7 +20,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol, TypeVar
@@ -30,7 +29,7 @@ from sleeptime.core.context import Context
 from sleeptime.core.errors import ModelError
 from sleeptime.core.ledger import Call
 from sleeptime.core.messages import LogProb
-from sleeptime.core.notes import LearnedContext, Note
+from sleeptime.core.notes import LearnedContext
 from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Sees
 from sleeptime.core.usage import PriceCard, Usage
@@ -38,6 +37,7 @@ from sleeptime.engine import Engine
 from sleeptime.evals import chains
 from sleeptime.evals.curves import DemoResult, summarise
 from sleeptime.evals.rows import LEVELS, SWEPT, Arm, Asked, Measurement, Provenance, Row, Slept
+from sleeptime.evals.variants import halved
 from sleeptime.models.names import TINY, TINY_PATH, check_tiny
 
 DEFAULT_CONTEXTS = 32
@@ -193,25 +193,6 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}"
 
 
-def limited(learned: LearnedContext) -> LearnedContext:
-    """Keep half of the notes, as a sleep with half the room would: what it set out to find goes first.
-
-    Anticipated queries come first, then the conclusions of each chain of reasoning in the
-    order the model chose to draw them, then their steps. Notes written side by side from
-    the same evidence are one chain, and the last of them is its conclusion.
-    """
-    chained = [list(chain) for _, chain in groupby(learned.shown, key=_chain)]
-    ends = [chain[-1] for chain in chained]
-    steps = [note for chain in chained for note in chain[:-1]]
-    ranked = sorted([*ends, *steps], key=lambda note: note.kind != "anticipated")
-    kept = {note.id for note in ranked[: (len(ranked) + 1) // 2]}
-    return replace(learned, notes=tuple(note for note in learned.shown if note.id in kept))
-
-
-def _chain(note: Note) -> object:
-    return note.evidence or note.id
-
-
 class _Run:
     """One run's samples and what has been measured of them so far."""
 
@@ -282,7 +263,7 @@ class _Run:
         shown: dict[Arm, LearnedContext | None] = {"no_sleep": None}
         own, other = self.learned.get(index), self.learned.get((index + 1) % len(self.samples))
         if own is not None:
-            shown |= {"sleep": own, "learned_only": own, "limited": limited(own)}
+            shown |= {"sleep": own, "learned_only": own, "limited": halved(own)}
         if other is not None and len(self.samples) > 1:
             shown["placebo"] = other
         return shown

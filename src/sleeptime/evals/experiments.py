@@ -19,7 +19,7 @@ from sleeptime.core.errors import InputError, SleeptimeError
 from sleeptime.evals.results import DRAW_TEMPERATURE, SLEPT, Arm, Cell, Sleeping
 
 _KEYS = ("id", "title", "claim", "paper", "dataset", "max_cost_usd", "log_prob", "sleep", "measure")
-_MEASURE_KEYS = ("arm", "levels", "samples", "efforts", "draws", "temperature", "queries")
+_MEASURE_KEYS = ("arm", "levels", "samples", "efforts", "draws", "temperature", "queries", "sleep")
 
 
 class ExperimentError(InputError):
@@ -112,6 +112,7 @@ def _cells(
     written = [str(level) for level in measure["levels"]]
     if levels is not None:
         written = list(levels) if len(written) > 1 else [levels[0]]
+    sleep = {**sleep, **measure.get("sleep", {})}
     draws = int(measure.get("draws", 1))
     made: list[Cell] = []
     for level in [Level.parse(text) for text in written]:

@@ -20,12 +20,13 @@ from sleeptime.core.plan import MAX_CHARACTERS, PARALLEL_TEMPERATURE, Plan, Stra
 from sleeptime.core.query import Sees
 from sleeptime.core.usage import PriceCard, Usage
 
-Arm = Literal["no_sleep", "sleep", "learned", "merged", "placebo", "restatement", "draws", "guess"]
+Arm = Literal["no_sleep", "sleep", "learned", "merged", "half", "placebo", "restatement", "draws", "guess"]
 ARMS: dict[Arm, str] = {
     "no_sleep": "no sleep",
     "sleep": "sleep, sees context and notes",
     "learned": "sleep, sees notes alone",
     "merged": "sleep, notes of all samples merged",
+    "half": "sleep, half of its notes",
     "placebo": "another context's notes",
     "restatement": "the context again, as long as its notes",
     "draws": "no sleep, several draws",
@@ -36,12 +37,13 @@ SEES: dict[Arm, Sees] = {
     "sleep": "context+learned",
     "learned": "learned",
     "merged": "context+learned",
+    "half": "context+learned",
     "placebo": "context+learned",
     "restatement": "context+learned",
     "draws": "context",
     "guess": "context",
 }
-SLEPT: tuple[Arm, ...] = ("sleep", "learned", "merged", "placebo", "restatement")
+SLEPT: tuple[Arm, ...] = ("sleep", "learned", "merged", "half", "placebo", "restatement")
 """Arms that need a sleep: the notes themselves, or how long they are."""
 
 CONTROLS: tuple[Arm, ...] = ("placebo", "restatement", "draws")

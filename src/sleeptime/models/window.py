@@ -15,7 +15,8 @@ _TOKENS_PER_MESSAGE = 16
 async def room_for_reply(model: Model, messages: Sequence[Message], *, tools: Sequence[Tool] = (), wanted: int) -> int:
     """How many of the *wanted* output tokens the window leaves beside *messages*.
 
-    A text has no more tokens than bytes, so a short prompt need not be counted.
+    A text has no more tokens than bytes, so a short prompt need not be counted: what the window
+    surely leaves is then enough, if it is all that is *wanted* or half of the window.
     Raises ContextTooLongError where fewer than 16 are left; with an estimate, where fewer
     are left even by the low one. Between the two estimates half of what the low one
     leaves is asked for, and the provider decides.
@@ -25,8 +26,9 @@ async def room_for_reply(model: Model, messages: Sequence[Message], *, tools: Se
         return wanted
     at_most = sum(len(message.content.encode()) + _TOKENS_PER_MESSAGE for message in messages)
     at_most += sum(len(str(tool)) for tool in tools)
-    if at_most + wanted <= window:
-        return wanted
+    surely = window - at_most
+    if surely >= min(wanted, window // 2):
+        return min(wanted, surely)
     count = await model.count_tokens(messages, tools=tools)
     least = min(LEAST_REPLY_TOKENS, wanted)
     certain = window - count.tokens
