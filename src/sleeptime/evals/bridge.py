@@ -153,9 +153,6 @@ _opened: set[SleeptimeAPI] = set()
 class ClosesModels(Hooks):
     """Inspect opens models and never closes them: this is the end of a run that they are closed at."""
 
-    def enabled(self) -> bool:
-        return bool(_opened)
-
     async def on_run_end(self, data: RunEnd) -> None:  # noqa: ARG002 - Inspect names it
         """Close every model that this run opened."""
         for api in tuple(_opened):

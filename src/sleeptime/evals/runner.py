@@ -13,7 +13,9 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from inspect_ai import eval_set
@@ -147,26 +149,29 @@ def _evaluate(wanted: Wanted, folder: RunFolder, concurrency: int, on_row: Calla
     if wanted.log_prob:
         tasks.append(task_of(SURPRISE, [], samples, measurer_of, log_prob=True))
     source = settings.provenance
-    opened = {name: get_model(_inspect_name(name)) for name in {source.model, source.sleep_model, source.scoring_model}}
-    eval_set(
-        tasks,
-        log_dir=str(folder.logs),
-        log_dir_allow_dirty=True,
-        model=opened[source.model],
-        model_roles={"sleep": opened[source.sleep_model], "scoring": opened[source.scoring_model]},
-        retry_attempts=0,
-        retry_immediate=False,
-        max_samples=concurrency,
-        max_connections=concurrency,
-        max_tasks=1,
-        fail_on_error=False,
-        display="none",
-        log_level="error",
-        log_realtime=False,
-        log_model_api=False,
-        ctl_server=False,
-        score_display=False,
-    )
+    with redirect_stdout(StringIO()):  # Inspect prints there whatever `display` says; its logs have it all
+        opened = {
+            name: get_model(_inspect_name(name)) for name in {source.model, source.sleep_model, source.scoring_model}
+        }
+        eval_set(
+            tasks,
+            log_dir=str(folder.logs),
+            log_dir_allow_dirty=True,
+            model=opened[source.model],
+            model_roles={"sleep": opened[source.sleep_model], "scoring": opened[source.scoring_model]},
+            retry_attempts=0,
+            retry_immediate=False,
+            max_samples=concurrency,
+            max_connections=concurrency,
+            max_tasks=1,
+            fail_on_error=False,
+            display="none",
+            log_level="error",
+            log_realtime=False,
+            log_model_api=False,
+            ctl_server=False,
+            score_display=False,
+        )
 
 
 async def _abilities(name: str, environ: Mapping[str, str]) -> Abilities:
