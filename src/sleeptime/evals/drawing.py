@@ -14,7 +14,11 @@ import vl_convert
 INK, MUTED, GRID = "#1d2433", "#5f6b7e", "#e3e7ee"
 SLEEP, NO_SLEEP = "#1f5fa8", "#b8520f"
 LEARNED, MERGED, GUESS = "#12544f", "#6d1172", "#803b53"
+PAGES = ("#ffffff", "#12161e")
+"""What lies behind a figure, light and dark."""
+
 DARK = {
+    PAGES[0]: PAGES[1],
     INK: "#e8ebf1",
     MUTED: "#9aa5b8",
     GRID: "#2c3442",
@@ -25,9 +29,6 @@ DARK = {
     GUESS: "#c07890",
 }
 """All keep apart for every common kind of colour blindness where they meet, and from their page by 4.5 : 1 or more."""
-
-PAGES = ("#ffffff", "#12161e")
-"""What lies behind a figure, light and dark."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 LINE = 16
@@ -56,21 +57,34 @@ CONFIG: dict[str, Any] = {  # Any: Vega-Lite's configuration is open
         "titlePadding": 10,
     },
     "axisY": {"domain": False, "grid": True, "ticks": False},
-    "title": {"color": INK, "fontSize": 12.5, "fontWeight": "bold", "anchor": "start", "offset": 10},
+    "title": {
+        "color": INK,
+        "fontSize": 12.5,
+        "fontWeight": "bold",
+        "anchor": "start",
+        "offset": 10,
+        "subtitleColor": MUTED,
+        "subtitleFontSize": 12,
+    },
 }
 
 Drawing = alt.LayerChart | alt.HConcatChart | alt.VConcatChart
 Datum = dict[str, Any]  # Any: numbers and words side by side, as charts take them
 
 
-def svg(chart: Drawing, *, background: str = "transparent") -> str:
-    """Render *chart* as an SVG element, offline, without a browser. Its background is the page's, unless given."""
-    return vl_convert.vegalite_to_svg(chart.to_dict(), vl_version=VEGA_LITE, config=CONFIG | {"background": background})
+def svg(chart: Drawing) -> str:
+    """Render *chart* as an SVG element, offline, without a browser. Its background is the page's."""
+    return vl_convert.vegalite_to_svg(chart.to_dict(), vl_version=VEGA_LITE, config=CONFIG)
 
 
-def png(chart: Drawing, *, background: str = PAGES[0]) -> bytes:
-    """Render *chart* as a PNG on a *background* of its own."""
-    return vl_convert.svg_to_png(svg(chart, background=background), scale=PIXEL_RATIO)
+def on_white(drawing: str) -> str:
+    """Give an SVG element a background of its own, for a file that may be shown on any."""
+    return drawing.replace(">", f'><rect width="100%" height="100%" fill="{PAGES[0]}"/>', 1)
+
+
+def png(drawing: str) -> bytes:
+    """Turn an SVG element into a PNG."""
+    return vl_convert.svg_to_png(on_white(drawing), scale=PIXEL_RATIO)
 
 
 def over(values: list[Datum]) -> alt.Chart:

@@ -41,6 +41,7 @@ def bare(number: float | None, unit: Unit) -> str:
 
 STYLE: dict[str, Any] = {  # Any: what a template is given
     "colours": {
+        "page": drawing.PAGES[0],
         "ink": drawing.INK,
         "muted": drawing.MUTED,
         "grid": drawing.GRID,
@@ -51,7 +52,6 @@ STYLE: dict[str, Any] = {  # Any: what a template is given
         "guess": drawing.GUESS,
     },
     "dark": drawing.DARK,
-    "pages": drawing.PAGES,
     "font": Markup(drawing.FONT),  # noqa: S704  # a constant of ours
 }
 """What `page.css.jinja` needs."""
