@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from sleeptime.core.errors import InputError
+from sleeptime.evals.make_queries_command import make_queries
 
 if TYPE_CHECKING:
     from sleeptime.evals.forecast import Forecast
@@ -329,6 +330,9 @@ def report(
     else:
         typer.echo(page)
     _note(f"Wrote {page}: open it in a browser. Figures, tables and Markdown lie beside it.")
+
+
+app.command("make-queries")(make_queries)
 
 
 def _seeds(written: str) -> list[int]:
