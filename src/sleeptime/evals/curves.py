@@ -9,15 +9,16 @@ sleeps included. Pure: the same rows and seed give the same figures. This file k
 nothing about engines or reports.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from sleeptime.core.usage import PriceCard, Usage
-from sleeptime.evals import stats
-from sleeptime.evals.rows import ARMS, LEVELS, SWEPT, Arm, Measurement, Provenance, Row, Slept
+from sleeptime.evals import grids, stats
+from sleeptime.evals.grids import Spent
+from sleeptime.evals.rows import ARMS, LEVELS, Arm, Measurement, Provenance, Row, Slept
 from sleeptime.evals.stats import Array, Estimate, Match, Trial
 
 QUERIES_PER_SLEEP = 10
@@ -281,22 +282,19 @@ class _Table:
         self.measured = measured
         self.shape = (len(measured.texts), 1 + max((asked.query for asked in measured.asked), default=0))
         self.weights = stats.draw_weights(len(measured.texts), seed=seed)
-        self.is_asked = ~np.isnan(self._grid([((a.context, a.query), 1.0) for a in measured.asked]))
-        self.asks_a_value = self._grid([((a.context, a.query), float(a.kind == "value")) for a in measured.asked]) == 1
+        self.is_asked = ~np.isnan(grids.filled(self.shape, [((a.context, a.query), 1.0) for a in measured.asked]))
+        self.asks_a_value = (
+            grids.filled(self.shape, [((a.context, a.query), float(a.kind == "value")) for a in measured.asked]) == 1
+        )
         self.rows: dict[tuple[Arm, str], list[Row]] = {}
         for row in measured.rows:
             self.rows.setdefault((row.arm, row.level), []).append(row)
 
-    def _grid(self, cells: Sequence[tuple[tuple[int, int], float]], shape: tuple[int, int] | None = None) -> Array:
-        grid = np.full(shape or self.shape, np.nan)
-        for at, value in cells:
-            grid[at] = value
-        return grid
-
     def of(self, arm: Arm, level: str, read: Callable[[Row], float]) -> Array:
         """A grid of one number of each answer that did not fail."""
         rows = self.rows.get((arm, level), ())
-        return self._grid([((row.context, row.query), read(row)) for row in rows if row.is_correct is not None])
+        answers = [((row.context, row.query), read(row)) for row in rows if row.is_correct is not None]
+        return grids.filled(self.shape, answers)
 
     def correct(self, arm: Arm, level: str) -> Array:
         return self.of(arm, level, lambda row: float(bool(row.is_correct)))
@@ -312,7 +310,7 @@ class _Table:
     def of_sleep(self, read: Callable[[Slept], float], *, failed: bool = False) -> Array:
         """A grid of one number of each sleep that did not fail, or of each that did."""
         slept = [((sleep.context, 0), read(sleep)) for sleep in self.measured.slept if bool(sleep.error) is failed]
-        return self._grid(slept, (self.shape[0], 1))
+        return grids.filled((self.shape[0], 1), slept)
 
     def sleep_tokens(self) -> Array:
         return self.of_sleep(lambda sleep: float(sleep.output_tokens))
@@ -323,11 +321,10 @@ class _Table:
         What failed sleeps spent is charged to those that did not fail.
         """
         spent, wasted = (
-            self.of_sleep(lambda sleep: sum(map(price, sleep.calls)), failed=failed)[:, 0] for failed in (False, True)
+            self.of_sleep(lambda sleep: sum(map(price, sleep.calls)), failed=failed) for failed in (False, True)
         )
-        learned = ~np.isnan(spent) if among is None else ~np.isnan(among).all(axis=1)
-        charged = np.where(learned, spent, 0.0) + np.nan_to_num(wasted)
-        return stats.ratios(self.weights @ charged, self.weights @ learned)
+        learned = grids.any_present(spent if among is None else among)
+        return grids.per_learned(spent, wasted, learned, self.weights)
 
     def notes_correct(self) -> Array:
         """Replicates of the share of all notes that are right."""
@@ -343,12 +340,12 @@ class _Table:
             if a.log_prob is not None and a.log_prob_tokens
         ]
         return (
-            self._grid([(at, total) for at, total, _ in known]),
-            self._grid([(at, total / tokens) for at, total, tokens in known]),
+            grids.filled(self.shape, [(at, total) for at, total, _ in known]),
+            grids.filled(self.shape, [(at, total / tokens) for at, total, tokens in known]),
         )
 
     def depths(self) -> Array:
-        return self._grid([((a.context, a.query), float(a.depth)) for a in self.measured.asked])
+        return grids.filled(self.shape, [((a.context, a.query), float(a.depth)) for a in self.measured.asked])
 
     def figure(
         self,
@@ -414,8 +411,8 @@ class _Pair:
         self.levels: tuple[tuple[Arm, str], ...] = (("no_sleep", without), ("sleep", with_sleep))
         self.grid = table.tokens("no_sleep", without) + table.tokens("sleep", with_sleep) + table.sleep_tokens()
 
-    def spent(self, price: Callable[[Usage], float]) -> tuple[Array, Array, Array]:
-        """Replicates of what one answer takes without sleep and with it, and what a sleep takes."""
+    def spent(self, price: Callable[[Usage], float]) -> Spent:
+        """What one answer takes without sleep and with it, and what a sleep takes."""
         without, with_sleep = (
             stats.means(
                 np.where(np.isnan(self.grid), np.nan, self.table.of(arm, level, lambda row: price(row.usage))),
@@ -423,24 +420,20 @@ class _Pair:
             )
             for arm, level in self.levels
         )
-        return without, with_sleep, self.table.per_sleep(price, self.grid)
+        return Spent(without=without, with_sleep=with_sleep, sleep=self.table.per_sleep(price, self.grid))
 
     def figures(self, card: PriceCard | None) -> dict[str, Array]:
         """Replicates of every figure that compares the two levels; money where there is a price card."""
-        without, with_sleep, sleep = self.spent(_output_tokens)
-        figures = {"token_ratio": stats.ratios(without, with_sleep)}
+        tokens = self.spent(_output_tokens)
+        figures = {"token_ratio": tokens.answer_ratio}
         for t in PRICES:
-            figures[f"cost_ratio_t{t}"] = _cost_ratio(without, with_sleep, sleep, t)
-            figures[f"break_even_t{t}"] = stats.break_even(without, with_sleep, sleep, price=t)
+            figures[f"cost_ratio_t{t}"] = tokens.cost_ratio(queries=QUERIES_PER_SLEEP, price=t)
+            figures[f"break_even_t{t}"] = tokens.break_even(price=t)
         if card is not None:
             uncached = self.spent(lambda usage: card.cost_usd(replace(usage, cached_input_tokens=0)))
-            figures["money_ratio"] = _cost_ratio(*uncached, 1)
-            figures["money_ratio_as_cached"] = _cost_ratio(*self.spent(card.cost_usd), 1)
+            figures["money_ratio"] = uncached.cost_ratio(queries=QUERIES_PER_SLEEP)
+            figures["money_ratio_as_cached"] = self.spent(card.cost_usd).cost_ratio(queries=QUERIES_PER_SLEEP)
         return figures
-
-
-def _cost_ratio(without: Array, with_sleep: Array, sleep: Array, t: int) -> Array:
-    return stats.ratios(t * without, stats.cost_per_query(with_sleep, sleep, queries=QUERIES_PER_SLEEP, price=t))
 
 
 _UNMEASURED = np.full(1, np.nan)
@@ -478,14 +471,12 @@ def _compare(table: _Table, match: Match, card: PriceCard | None) -> dict[str, F
 
 def _interpolate(table: _Table) -> Figure:
     """Compare the tokens that both arms need for one accuracy, on the queries answered at every measured level."""
-    arms = [[trial for trial in table.trials(arm) if not np.isnan(trial.tokens).all()] for arm in SWEPT]
-    grid = np.zeros(table.shape) + table.sleep_tokens()
-    for trial in [*arms[0], *arms[1]]:
-        grid += trial.tokens
-    without, with_sleep = ([trial.among(~np.isnan(grid)) for trial in arm] for arm in arms)
-    replicates = stats.interpolated_ratio(without, with_sleep, table.weights)
-    if replicates[0] == 0:
-        return table.figure(_UNMEASURED, grid, note="with sleep that accuracy is never reached")
+    replicates, among = grids.interpolated(
+        table.trials("no_sleep"), table.trials("sleep"), table.weights, ~np.isnan(table.sleep_tokens())
+    )
+    grid = np.where(among, 0.0, np.nan)
+    if replicates is None:
+        return table.figure(_UNMEASURED, grid, note=grids.NEVER_REACHED)
     return table.figure(replicates, grid)
 
 
@@ -493,7 +484,9 @@ def _costs(table: _Table, match: Match) -> Costs | None:
     if match.without is None or match.nearest is None:
         return None
     spent = _Pair(table, match.without, match.nearest).spent(_output_tokens)
-    without, with_sleep, sleep = (stats.estimate(replicates[:1]).value for replicates in spent)
+    without, with_sleep, sleep = (
+        stats.estimate(replicates[:1]).value for replicates in (spent.without, spent.with_sleep, spent.sleep)
+    )
     if without is None or with_sleep is None or sleep is None:
         return None
     return Costs(

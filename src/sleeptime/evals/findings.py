@@ -16,6 +16,9 @@ from sleeptime.core.usage import PriceCard
 from sleeptime.evals.results import Arm, Provenance
 from sleeptime.evals.stats import Estimate, Match
 
+ScalingKind = Literal["joined", "merged", "effort"]
+"""Notes of several samples one after another; the same with what they share said once; one sample of some effort."""
+
 Verdict = Literal["shown", "not shown", "contradicted", "not measured"]
 """shown: its interval excludes the contrary. contradicted: the interval of the contrary excludes the claim.
 not shown: measured, but too few or too close to say. not measured: there are no rows for it, and `because` says why."""
@@ -23,7 +26,11 @@ not shown: measured, but too few or too close to say. not measured: there are no
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure(Estimate):
-    """A number with its 95 % interval, what it was measured on, and how many answers it should have had but has not."""
+    """A number with its 95 % interval, what it was measured on, and how much of that is missing.
+
+    `missing` counts the answers of a cell, or the queries of a comparison, that it should have had and has not;
+    of sleep tokens, the contexts. With fewer clusters than an interval needs it has none, and `note` says so.
+    """
 
     contexts: int = 0
     clusters: int = 0
@@ -59,7 +66,9 @@ class Comparison:
 
     `token_ratio` is at the matched levels, only where equal accuracy was shown; `as_measured` the same at the
     nearest level, shown or not. `interpolated` is along both curves at the best accuracy without sleep − margin.
-    `gains` are accuracy with − without at equal level, by level; `lowest` and `highest` are its ends.
+    `gains` are accuracy with − without at equal level, by level, the cheapest first. `shifts` are, by level without
+    sleep, the accuracy that sleep reaches for at most as many tokens − that level's own; `savings` its tokens over
+    those that sleep needs for its accuracy − margin, 0 where no number of them is enough.
     """
 
     stratum: str
@@ -71,6 +80,8 @@ class Comparison:
     as_measured: Measure
     interpolated: Measure
     gains: tuple[tuple[str, Measure], ...]
+    shifts: tuple[tuple[str, Measure], ...] = ()
+    savings: tuple[tuple[str, Measure], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +106,12 @@ class DrawPoint:
 class ScalingPoint:
     """More sleep (E4): `samples` parallel ones, joined or merged, or one of more `effort`.
 
-    `gain` is over no sleep and `over_first` over the least sleep of the same kind, both at the same level.
+    `gain` is over no sleep, `over_first` over the least sleep of the same kind and `over_previous` over the next less,
+    all at the same `level`. For merged notes both begin at a single sleep, where there is nothing to merge;
+    `over_joined` is them over the joined notes of as many samples.
     """
 
-    kind: Literal["joined", "merged", "effort"]
+    kind: ScalingKind
     samples: int
     effort: str | None
     accuracy: Measure
@@ -106,6 +119,9 @@ class ScalingPoint:
     over_first: Measure
     tokens: Measure
     sleep_tokens: Measure
+    level: str = ""
+    over_previous: Measure | None = None
+    over_joined: Measure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +191,8 @@ class Predictability:
 class Control:
     """What is not owed to thinking about this context before the query.
 
-    `gain` is over no sleep at the same level, `below_sleep` what sleep with its own notes gains over it.
+    `gain` is over no sleep at the same level, `below_sleep` what sleep with its own notes gains over it at that level,
+    or at its lowest one where `below_sleep.note` says so; `sleep` is the accuracy of that on the same queries.
     """
 
     arm: Arm
@@ -184,14 +201,16 @@ class Control:
     tokens: Measure
     gain: Measure
     below_sleep: Measure
+    sleep: Measure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EqualTotal:
     """All tokens counted: one query pays for the whole sleep, and as many are spent on draws without sleep.
 
-    `k` draws of `level` with a majority vote are the most that fit into `total_tokens` (sleep and answer together);
-    `over` is the accuracy with sleep minus that of the vote.
+    `k` draws of `level` with a majority vote are the most that fit into `total_tokens` (sleep and answer together,
+    at the lowest level with sleep), or all there are where `fits` is more; `over` is the accuracy with sleep minus
+    that of the vote.
     """
 
     level: str
@@ -200,6 +219,7 @@ class EqualTotal:
     majority: Measure
     sleep: Measure
     over: Measure
+    fits: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

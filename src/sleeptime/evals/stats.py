@@ -4,7 +4,8 @@
     equal accuracy    → shown by a bound that counts one more context, in which sleep lost everything
 
 Queries about one context share its notes, so contexts are drawn with replacement,
-never queries. Measurements are grids, a row per context and a column per query, and
+never queries; where contexts come from one template, clusters of them are, and a context
+below means a cluster. Measurements are grids, a row per context and a column per query, and
 NaN where one is missing. Row 0 of every array of replicates is the sample itself.
 
 This file knows nothing about models, arms or files. Seeds are arguments.
@@ -25,6 +26,8 @@ CONFIDENCE = 0.95
 MARGIN = 0.02
 """Accuracies count as equal when one is shown to be less than 2 points below the other."""
 BINS = 5
+FEWEST_CLUSTERS = 6
+"""An interval needs as many: where fewer all agree, not even a sign test shows it at 2.5 % (2⁻⁵ > 0.025 > 2⁻⁶)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,22 @@ def _finite(number: float) -> float | None:
     return number if np.isfinite(number) else None
 
 
+def widened(figure: Estimate, *, clusters: int, lowest: float, highest: float) -> Estimate:
+    """Give an interval without width the width that is left where all of *clusters* came out alike.
+
+    Resampling what is alike shows no other outcome. Clusters of another kind may still be 1 − 0.025^(1/n)
+    of all (Clopper and Pearson 1934), and at worst reach *lowest* or *highest* each.
+    """
+    if figure.value is None or figure.low is None or figure.high is None or figure.high - figure.low > 1e-12:
+        return figure
+    unseen = 1 - ((1 - CONFIDENCE) / 2) ** (1 / clusters)
+    return Estimate(
+        value=figure.value,
+        low=figure.value - unseen * (figure.value - lowest),
+        high=figure.value + unseen * (highest - figure.value),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One arm at one level: which answers were right, and the test-time tokens of each."""
@@ -111,13 +130,21 @@ class Match:
     reason: str = ""
 
 
-def match_levels(without: Sequence[Trial], with_sleep: Sequence[Trial], *, seed: int, margin: float = MARGIN) -> Match:
+def match_levels(
+    without: Sequence[Trial],
+    with_sleep: Sequence[Trial],
+    *,
+    seed: int,
+    margin: float = MARGIN,
+    unit: str = "contexts",
+) -> Match:
     """Choose the levels of a comparison at equal accuracy, fair to the arm without sleep.
 
     That arm may pick its cheapest level within *margin* of its own best. A level with
     sleep must be shown to be less than *margin* below that best. Every level with sleep
     is a try, so the tries share one chance of error, 2.5 %, by Holm's procedure, which
     needs no order among them. Levels are chosen once, on the whole sample.
+    *unit* is what a row of the grids is called.
     """
     without = [trial for trial in without if not np.isnan(_mean(trial.correct))]
     if not without:
@@ -127,8 +154,8 @@ def match_levels(without: Sequence[Trial], with_sleep: Sequence[Trial], *, seed:
     cheapest = min(enough, key=lambda trial: _mean(trial.tokens))
     slept = [trial for trial in with_sleep if not np.isnan(_mean(trial.correct - best.correct))]
     slept.sort(key=lambda trial: _mean(trial.tokens))
-    contexts = best.correct.shape[0]
-    shares = draw_shares(contexts, seed=seed)
+    shares = draw_shares(best.correct.shape[0], seed=seed)
+    too_few = f"{np.count_nonzero(~np.isnan(best.correct).all(axis=1))} {unit} are too few"
     tail = (1 - CONFIDENCE) / 2
     tried = holm([inferiority_p(trial.correct, best.correct, shares, margin=margin) for trial in slept], alpha=tail)
     shown = next((trial for trial, is_shown in zip(slept, tried, strict=True) if is_shown), None)
@@ -140,12 +167,9 @@ def match_levels(without: Sequence[Trial], with_sleep: Sequence[Trial], *, seed:
     elif nearest is None:
         reason = f"no level with sleep comes within {points} of {best.level} without sleep"
         if any(inferiority_p(best.correct, trial.correct, shares, margin=-margin) > tail for trial in slept):
-            reason += f" as measured, but {contexts} contexts are too few to rule it out; draw more"
+            reason += f" as measured, but {too_few} to rule it out; draw more"
     elif nearest is not shown:
-        reason = (
-            f"{nearest.level} with sleep is within {points} as measured, but {contexts} contexts "
-            "are too few to show it; draw more"
-        )
+        reason = f"{nearest.level} with sleep is within {points} as measured, but {too_few} to show it; draw more"
     return Match(
         best=best.level,
         without=cheapest.level,
@@ -212,6 +236,46 @@ def tokens_for(accuracy: float, points: Sequence[tuple[float, float]]) -> float:
     return float("inf")
 
 
+def _envelopes(trials: Sequence[Trial], weights: Array) -> list[list[tuple[float, float]]]:
+    """The envelope of an arm in each resample."""
+    costs, reached = (
+        [means(trial.tokens, weights) for trial in trials],
+        [means(trial.correct, weights) for trial in trials],
+    )
+    known = [
+        [(float(cost[i]), float(accuracy[i])) for cost, accuracy in zip(costs, reached, strict=True)]
+        for i in range(weights.shape[0])
+    ]
+    return [
+        envelope(*zip(*points, strict=True)) if (points := [point for point in each if not np.isnan(point[1])]) else []
+        for each in known
+    ]
+
+
+def accuracies_for(tokens: Array, trials: Sequence[Trial], weights: Array) -> Array:
+    """Replicates of what an arm reaches for at most as many *tokens*: one row a resample, one column each of them.
+
+    Along its envelope: linear between points, the last one's beyond it. Below the cheapest point a share of the
+    queries is answered there and the others not at all: nothing buys nothing.
+    """
+    accuracies = np.full(tokens.shape, np.nan)
+    for i, points in enumerate(_envelopes(trials, weights)):
+        if points:
+            costs, reached = [0.0, *(cost for cost, _ in points)], [0.0, *(accuracy for _, accuracy in points)]
+            accuracies[i] = np.interp(tokens[i], costs, reached)
+    accuracies[np.isnan(tokens)] = np.nan
+    return accuracies
+
+
+def tokens_needed(accuracies: Array, trials: Sequence[Trial], weights: Array) -> Array:
+    """Replicates of the tokens an arm needs for *accuracies*, as `tokens_for`: one row a resample."""
+    needed = np.full(accuracies.shape, np.nan)
+    for i, points in enumerate(_envelopes(trials, weights)):
+        if points:
+            needed[i] = [np.nan if np.isnan(accuracy) else tokens_for(accuracy, points) for accuracy in accuracies[i]]
+    return needed
+
+
 def interpolated_ratio(
     without: Sequence[Trial], with_sleep: Sequence[Trial], weights: Array, *, margin: float = MARGIN
 ) -> Array:
@@ -220,22 +284,8 @@ def interpolated_ratio(
     The target accuracy, both envelopes and both interpolations are made anew in each resample.
     Where sleep never reaches the target the ratio is 0: no number of tokens buys it.
     """
-    curves = [
-        [(means(trial.tokens, weights), means(trial.correct, weights)) for trial in arm]
-        for arm in (without, with_sleep)
-    ]
-    replicates = np.full(weights.shape[0], np.nan)
-    for i in range(weights.shape[0]):
-        plain, slept = (
-            [(float(tokens[i]), float(correct[i])) for tokens, correct in curve if not np.isnan(correct[i])]
-            for curve in curves
-        )
-        if not plain or not slept:
-            continue
-        target = max(accuracy for _, accuracy in plain) - margin
-        needed = [tokens_for(target, envelope(*zip(*points, strict=True))) for points in (plain, slept)]
-        replicates[i] = needed[0] / needed[1] if needed[1] else np.nan
-    return replicates
+    target = np.fmax.reduce([means(trial.correct, weights) for trial in without])[:, None] - margin
+    return ratios(*(tokens_needed(target, arm, weights)[:, 0] for arm in (without, with_sleep)))
 
 
 def cost_per_query(test_tokens: Array, sleep_tokens: Array, *, queries: float, price: float) -> Array:

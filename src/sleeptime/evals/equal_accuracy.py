@@ -1,0 +1,154 @@
+"""Two arms at equal accuracy (E1, E2), and what a query then costs (E5).
+
+    shift(level)  = what sleep reaches for at most the tokens of level without it − that level's accuracy
+    cost of a query = t · test tokens + sleep tokens / N, or in money at the run's price cards
+
+Equal accuracy is shown by non-inferiority (see `stats.match_levels`). The levels compared are
+chosen on the whole sample and held fixed, so intervals leave the choice out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sleeptime.evals import grids as pairs
+from sleeptime.evals import stats
+from sleeptime.evals.findings import Amortisation, BreakEven, Comparison, CostPoint, Measure
+from sleeptime.evals.grids import Mask, Spent
+from sleeptime.evals.results import Arm, Cell
+from sleeptime.evals.run_grids import DIFFERENCE, RunGrids, sleep_cost_usd, unmeasured
+from sleeptime.evals.stats import Match, Trial
+
+PRICES = (2.0, 4.0, 10.0, 12.0)
+"""t: what one test-time token costs in sleep tokens (the paper asserts 10)."""
+QUERIES = (1, 2, 5, 10)
+"""N: how many queries share a sleep."""
+
+
+def compare(grids: RunGrids, with_sleep: Arm, among: Mask, *, stratum: str = "") -> Comparison | None:
+    """Compare no sleep with an arm that slept, on the queries *among* and the levels that both have; None without."""
+    without, slept = grids.curve("no_sleep"), grids.curve(with_sleep)
+    levels = [level for level in without if level in slept]
+    if not levels:
+        return None
+    plain, learned = ([grids.trial(curve[level], among) for level in levels] for curve in (without, slept))
+    match = stats.match_levels(plain, learned, seed=grids.seed, unit=grids.unit)
+    asked = [grids.asked_by(curve[level]) for curve in (without, slept) for level in levels]
+    of = among & np.logical_and.reduce(asked)
+    replicates, present = pairs.interpolated(plain, learned, grids.weights, among)
+    shifts, savings = _shifts(grids, plain, learned, present, of)
+    return Comparison(
+        stratum=stratum,
+        without="no_sleep",
+        with_sleep=with_sleep,
+        margin=stats.MARGIN,
+        match=match,
+        token_ratio=_token_ratio(grids, with_sleep, match.without, match.with_sleep, among, match.reason),
+        as_measured=_token_ratio(grids, with_sleep, match.without, match.nearest, among, match.reason),
+        interpolated=grids.measure(replicates, present, of=of, note=pairs.NEVER_REACHED if replicates is None else ""),
+        gains=tuple((level, grids.difference(slept[level], without[level], among)) for level in levels),
+        shifts=shifts,
+        savings=savings,
+    )
+
+
+def _token_ratio(
+    grids: RunGrids, with_sleep: Arm, without_level: str | None, with_level: str | None, among: Mask, reason: str
+) -> Measure:
+    if without_level is None or with_level is None:
+        return unmeasured(reason)
+    cells = grids.curve("no_sleep")[without_level], grids.curve(with_sleep)[with_level]
+    on, of = _both(grids, *cells, among)
+    without, slept = (grids.mean(grids.tokens(cell), on) for cell in cells)
+    return grids.measure(stats.ratios(without, slept), on, of=of)
+
+
+def _both(grids: RunGrids, without: Cell, slept: Cell, among: Mask) -> tuple[Mask, Mask]:
+    """The queries that both cells answered, and those that both ask."""
+    answered = ~np.isnan(grids.correct(without) + grids.correct(slept))
+    return among & answered, among & grids.asked_by(without) & grids.asked_by(slept)
+
+
+Levels = tuple[tuple[str, Measure], ...]
+
+
+def _shifts(
+    grids: RunGrids, plain: list[Trial], learned: list[Trial], present: Mask, of: Mask
+) -> tuple[Levels, Levels]:
+    """By level without sleep, what the curve with sleep lies above it, and how many times to its left."""
+    plain, learned = ([trial.among(present) for trial in arm] for arm in (plain, learned))
+    tokens, correct = (
+        np.stack([stats.means(getattr(trial, name), grids.weights) for trial in plain], axis=1)
+        for name in ("tokens", "correct")
+    )
+    higher = stats.accuracies_for(tokens, learned, grids.weights) - correct
+    fewer = stats.ratios(tokens, stats.tokens_needed(correct - stats.MARGIN, learned, grids.weights))
+    return (
+        tuple(
+            (trial.level, grids.measure(higher[:, i], present, of=of, bounds=DIFFERENCE))
+            for i, trial in enumerate(plain)
+        ),
+        tuple((trial.level, grids.measure(fewer[:, i], present, of=of)) for i, trial in enumerate(plain)),
+    )
+
+
+def amortise(grids: RunGrids, match: Match) -> Amortisation | None:
+    """What a query costs at the matched levels, else at the nearest as measured; None where there are neither."""
+    level = match.with_sleep or match.nearest
+    if match.without is None or level is None:
+        return None
+    without, slept = grids.curve("no_sleep")[match.without], grids.curve("sleep")[level]
+    assert slept.sleeping is not None
+    on, of = _both(grids, without, slept, grids.learned(slept.sleeping))
+    of |= grids.asked_by(without) & grids.asked_by(slept)
+    sleep, _ = grids.per_sleep(slept.sleeping, on)
+    tokens = Spent(
+        without=grids.mean(grids.tokens(without), on), with_sleep=grids.mean(grids.tokens(slept), on), sleep=sleep
+    )
+    points = [_cost_point(grids, tokens, on, of, price=t, queries=queries) for t in PRICES for queries in QUERIES]
+    break_evens = [_break_even(grids, tokens, on, of, price=t) for t in PRICES]
+    card = grids.run.sleep_price
+    for is_cached in (True, False) if grids.run.price is not None and card is not None else ():
+        answers = [grids.cost_usd(cell, is_cached=is_cached) for cell in (without, slept)]
+        paid = on & ~np.isnan(answers[0] + answers[1])
+        assert card is not None
+        slept_usd, _ = grids.per_sleep(slept.sleeping, paid, sleep_cost_usd(card, is_cached=is_cached))
+        money = Spent(without=grids.mean(answers[0], paid), with_sleep=grids.mean(answers[1], paid), sleep=slept_usd)
+        points += [_cost_point(grids, money, paid, of, queries=n, is_cached=is_cached) for n in QUERIES]
+        break_evens.append(_break_even(grids, money, paid, of, is_cached=is_cached))
+    return Amortisation(
+        without_level=match.without,
+        with_level=level,
+        is_shown=match.with_sleep is not None,
+        points=tuple(points),
+        break_evens=tuple(break_evens),
+        sleep_tokens=grids.sleep_tokens(slept.sleeping, of),
+    )
+
+
+def _cost_point(
+    grids: RunGrids,
+    spent: Spent,
+    on: Mask,
+    of: Mask,
+    *,
+    queries: int,
+    price: float | None = None,
+    is_cached: bool = False,
+) -> CostPoint:
+    without, with_sleep = spent.per_query(queries=queries, price=price or 1)
+    return CostPoint(
+        price=price,
+        is_cached=is_cached,
+        queries=queries,
+        without=grids.measure(without, on, of=of),
+        with_sleep=grids.measure(with_sleep, on, of=of),
+        ratio=grids.measure(spent.cost_ratio(queries=queries, price=price or 1), on, of=of),
+    )
+
+
+def _break_even(
+    grids: RunGrids, spent: Spent, on: Mask, of: Mask, *, price: float | None = None, is_cached: bool = False
+) -> BreakEven:
+    queries = grids.measure(spent.break_even(price=price or 1), on, of=of)
+    return BreakEven(price=price, is_cached=is_cached, queries=queries)
