@@ -267,14 +267,14 @@ async def test_the_same_work_again_says_the_same_and_asks_nobody(tmp_path: Path)
 
 async def test_the_cap_is_kept_and_what_was_made_before_it_too(tmp_path: Path) -> None:
     wish = Wish(queries=2)
-    capped, model = maker(Minds([right(q) for q in GOOD]), tmp_path, wish=wish, cap=0.27)
+    capped, model = maker(Minds([right(q) for q in GOOD]), tmp_path, wish=wish, cap=0.12)
     made: list[Made] = []
 
     await capped.make_all(sources_of(samples(*range(1, 40))), made.append)
 
     spent = Journal(connect(tmp_path / "calls.db")).spent_usd
     assert spent is not None
-    assert 0 < spent <= 0.27
+    assert 0 < spent <= 0.12
     assert any(each.kept and not each.error for each in made)
     assert any(each.is_capped for each in made)
     assert len(made) < 39
