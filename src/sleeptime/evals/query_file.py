@@ -163,7 +163,9 @@ def row_of(made: Made, recipe: Recipe) -> Row:
 def report_of(
     recipe: Recipe, sources: Sequence[Source], made: Sequence[Made], journal: Journal, *, now: datetime
 ) -> Row:
-    """Say what was written, kept and dropped, with examples, and where it comes from."""
+    """Say what was written, kept and dropped, with examples in the order of *sources*, and where it comes from."""
+    places = {source.context_id: place for place, source in enumerate(sources)}
+    made = sorted(made, key=lambda each: places[each.source.context_id])
     dropped = [(each.source.context_id, drop) for each in made for drop in each.dropped]
     counts = Counter[Reason](drop.reason for _, drop in dropped)
     kept = sum(len(each.kept) for each in made)
