@@ -94,6 +94,20 @@ class RunFolder:
             (slept.context_id, str(slept.sleeping), _SLEPT.dump_json(slept).decode()),
         )
 
+    def missing(self) -> set[str]:
+        """The cells some of whose answers are missing."""
+        found = self._connection.execute(
+            "SELECT DISTINCT cell FROM rows WHERE json_extract(value, '$.is_correct') IS NULL"
+        )
+        return {cell for (cell,) in found}
+
+    def lacks_surprises(self) -> bool:
+        """Whether some of the queries' log-probabilities are missing."""
+        found = self._connection.execute(
+            "SELECT 1 FROM surprises WHERE json_extract(value, '$.log_prob') IS NULL LIMIT 1"
+        )
+        return found.fetchone() is not None
+
     def keep_surprise(self, surprise: Surprise) -> None:
         """Keep how probable a query was."""
         self._connection.execute(

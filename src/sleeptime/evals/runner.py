@@ -13,12 +13,16 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from inspect_ai import eval_set
+from inspect_ai.log import list_eval_logs
 from inspect_ai.model import get_model
 
 from sleeptime.core.budget import Level
@@ -149,6 +153,8 @@ def _evaluate(wanted: Wanted, folder: RunFolder, concurrency: int, on_row: Calla
     if wanted.log_prob:
         tasks.append(task_of(SURPRISE, [], samples, measurer_of, log_prob=True))
     source = settings.provenance
+    unfinished = {_task_name(cell) for cell in wanted.cells if cell.id in folder.missing()}
+    _drop_logs(folder.logs, unfinished | ({SURPRISE} if folder.lacks_surprises() else set()))
     with redirect_stdout(StringIO()):  # Inspect prints there whatever `display` says; its logs have it all
         opened = {
             name: get_model(_inspect_name(name)) for name in {source.model, source.sleep_model, source.scoring_model}
@@ -172,6 +178,16 @@ def _evaluate(wanted: Wanted, folder: RunFolder, concurrency: int, on_row: Calla
             ctl_server=False,
             score_display=False,
         )
+
+
+def _drop_logs(logs: Path, tasks: AbstractSet[str]) -> None:
+    """Delete the logs of *tasks*, which Inspect counts as done although some of their samples failed.
+
+    Their other samples are then made again from the journal, for nothing.
+    """
+    for log in list_eval_logs(str(logs)) if tasks and logs.exists() else ():
+        if log.task in tasks:
+            Path(url2pathname(urlsplit(log.name).path)).unlink()
 
 
 async def _abilities(name: str, environ: Mapping[str, str]) -> Abilities:
@@ -206,10 +222,10 @@ def _inspect_name(name: str) -> str:
 
 
 def _task_name(cell: Cell) -> str:
-    """A name that is the same in every run that asks for the same."""
+    """A name that is the same in every run that asks for the same, in letters that Inspect keeps in a log's name."""
     queries = f"q{cell.queries}" if cell.queries is not None else ""
     draws = f"d{cell.draws}" if cell.draws > 1 else ""
-    return re.sub(r"[^\w.]+", "-", " ".join(filter(None, (cell.id, draws, queries))))
+    return re.sub(r"[^a-zA-Z0-9.]+", "-", " ".join(filter(None, (cell.id, draws, queries))))
 
 
 def _slug(model: str, sleep_model: str | None, dataset: str, limit: int | None, seeds: Sequence[int]) -> str:
