@@ -5,6 +5,7 @@
 This file knows nothing about what a page shows.
 """
 
+import re
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -55,6 +56,14 @@ STYLE: dict[str, Any] = {  # Any: what a template is given
     "font": Markup(drawing.FONT),  # noqa: S704  # a constant of ours
 }
 """What `page.css.jinja` needs."""
+
+
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~])")
+
+
+def markdown(text: str) -> str:
+    """Escape *text* for one line of Markdown, or one cell of a table."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.replace("&", "&amp;").split()))
 
 
 @lru_cache

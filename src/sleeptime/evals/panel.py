@@ -299,14 +299,16 @@ class Panel:
     def _free(self, words: _Words) -> tuple[Box, Align]:
         """Find the box for *words* that covers least, nearest first."""
         best: tuple[float, Box, Align] | None = None
-        tries = [(spot, turn, place) for spot in words.spots for turn, place in enumerate(_places(words))]
-        for (x, y), turn, (dx, dy, align) in tries:
-            left, middle = x + dx, y + dy
-            box = Box(left=left, right=left + words.width, top=middle - LINE / 2, bottom=middle + LINE / 2)
-            outside = max(0.0, -box.left, box.right - self.x.pixels, -box.top, box.bottom - self.y.pixels)
-            cost = sum(box.shared(taken) for taken in self._taken) + 60 * outside + 0.5 * turn
-            if best is None or cost < best[0]:
-                best = cost, box, align
+        for turn, (dx, dy, align) in enumerate(_places(words)):
+            for x, y in words.spots:
+                left, middle = x + dx, y + dy
+                box = Box(left=left, right=left + words.width, top=middle - LINE / 2, bottom=middle + LINE / 2)
+                outside = max(0.0, -box.left, box.right - self.x.pixels, -box.top, box.bottom - self.y.pixels)
+                covered = sum(box.shared(taken) for taken in self._taken) + 60 * outside
+                if covered == 0:
+                    return box, align
+                if best is None or covered + turn / 2 < best[0]:
+                    best = covered + turn / 2, box, align
         assert best is not None, "there are always places"
         return best[1], best[2]
 

@@ -520,12 +520,12 @@ def _cost_panel(points: Sequence[CostPoint], end: BreakEven | None, *, is_first:
         panel.line(drawn, colour)
         panel.bars(drawn, colour)
         panel.dots(drawn, colour, shape="square" if name == "no sleep" else "circle")
-    for name, (colour, drawn) in lines.items():
-        panel.line_name(name, drawn, colour)
     farthest = max(points, key=lambda each: each.queries)
     if farthest.ratio.value is not None and farthest.with_sleep.value is not None:
         at: Datum = {"x": float(farthest.queries), "y": farthest.with_sleep.value * scale}
         panel.word(_times_cheaper(farthest.ratio.value), at, INK, weight="bold", sides="snw")
+    for name, (colour, drawn) in lines.items():
+        panel.line_name(name, drawn, colour)
     unit = "cost, in sleep tokens" if scale == 1.0 else "US dollars per 1,000 queries"
     return panel.chart(
         alt.Axis(values=[each.queries for each in points], title="queries per context, N (log scale)", format="d"),
@@ -566,8 +566,8 @@ def _predictability(findings: Findings) -> Drawn:
             chart=_grid(panels),
             reading=(
                 "Queries in fifths of log P(query | context) under the scoring model, least predictable on the left: "
-                "summed over the query's tokens, and as their mean, which does not grow with length. Accuracy with sleep minus "
-                "without, at the lowest budget; bars are 95 % intervals."
+                "summed over the query's tokens, and as their mean, which does not grow with length. Accuracy with "
+                "sleep minus without, at the lowest budget; bars are 95 % intervals."
             ),
             words=" ".join(
                 f"{cell_name(each.cell)}, {each.by}, fifth {i}: {said(part.gain, 'points')}."
