@@ -45,7 +45,7 @@ _WITHOUT_MEANING = (
     "a an the and or of in on at to for from by with as per than then that this these those it its is are was were "
     "be been being do does did have has had will would can could should may might shall if given after before when "
     "while how what which who whose whom where why many much there their they them he she his her him i we you our "
-    "your my me so but not no all any some each every both s also just only now get gets got"
+    "your my me so but all any some each every both s also just only now get gets got"
 )
 _FUNCTION_WORDS = frozenset(_WITHOUT_MEANING.split())
 
@@ -140,8 +140,5 @@ def _folded(text: str) -> str:
 
 def _meaningful(text: str) -> set[str]:
     """Words that carry meaning, without the s of a plural, and numbers."""
-    words = _folded(text).split()
-    singular = (
-        word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in words
-    )
-    return {word for word in singular if word not in _FUNCTION_WORDS}
+    words = [word for word in _folded(text).split() if word not in _FUNCTION_WORDS]
+    return {word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in words}
