@@ -53,7 +53,8 @@ def answering(body: dict[str, Any]) -> Reply:
     """Learn where tools are offered, else answer rightly."""
     text = " ".join(str(message["content"]) for message in body["messages"])
     if body.get("tools"):
-        note = {"kind": "inference", "text": f"All of shelf {re.findall(r'Shelf (\d+)', text)[-1]} was counted."}
+        shelf = re.findall(r"Shelf (\d+)", text)[-1]
+        note = {"kind": "inference", "text": f"All of shelf {shelf} was counted."}
         return Reply(tool_calls=(("revise_notes", json.dumps({"add": [note], "done": True})),))
     fruit, shelf = re.findall(r"How many jars of (\w+) are on shelf (\d+)", text)[-1]
     return Reply.of(f"The answer is {int(shelf) + (3 if fruit == 'plums' else 20)}.")
