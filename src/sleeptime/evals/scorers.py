@@ -33,6 +33,9 @@ LONGEST_NUMBER = 60
 """Characters. What is longer is no answer, and would be slow to compute with."""
 LONGEST_STATEMENT = 300
 LARGEST_EXPONENT = 30
+MOST_STATEMENTS = 20
+TAIL = 20_000
+"""Characters at the end of a reply in which its last number, letter or line is looked for."""
 
 _CLEANED = [
     (re.compile(r"[*_`]{2,}|`|(?<!\w)[*_](?=[\w$\\-])|(?<=[\w.%])[*_](?![\w*(])"), ""),
@@ -52,7 +55,7 @@ _DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
 _NUMBER = re.compile(
     rf"""
     (?<![\w.:/^]) (?<![0-9],) (?<![0-9]:)
-    (?P<minus>(?<![)\]}}$€£¥]) (?<![)\]}}][ ]) -[ ]?(?=[$€£¥.0-9]) | (?:negative|minus)[ ])?
+    (?P<minus>(?<![)\]}}$€£¥]) (?<![)\]}}][ ]) -(?:(?<==[ ]-)[ ])?(?=[$€£¥.0-9]) | (?:negative|minus)[ ])?
     (?:[$€£¥₣₺₹][ ]?)?
     (?P<inner>-(?=[0-9.]))?
     (?:
@@ -69,8 +72,7 @@ _NUMBER = re.compile(
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 
 _ANSWER = re.compile(
-    r"\banswers?\b[^\S\n]*(?:is|are|was|be|becomes?|equals|comes to|:|=)|\banswer\b[^\S\n]*\**[^\S\n]*:|####",
-    re.IGNORECASE,
+    r"\banswers?\b[^\n.:=?]{0,40}?(?:\b(?:is|are|was|be|becomes?|equals|comes (?:out )?to)\b|:|=)|####", re.IGNORECASE
 )
 _BOXED = re.compile(r"\\(?:boxed|fbox) *\{")
 _SENTENCE_END = re.compile(r"(?<!approx)(?<!\bca)[.!?]+(?=\s|$)|;\s")
@@ -136,7 +138,7 @@ def is_correct(text: str, target: str, kind: AnswerKind) -> bool:
             return chains.score(text, target)
         case "text":
             wanted = _folded(target)
-            return wanted != "" and wanted in (_folded(_text_in(text)), _folded(text))
+            return wanted != "" and wanted in (_folded(_text_in(text)), _folded(text[-TAIL:]))
 
 
 def is_number(text: str) -> bool:
@@ -150,7 +152,7 @@ def _number_in(text: str) -> _Number | None:
     for statement in _statements(text):
         if (number := _number_of(statement)) is not None:
             return number
-    found = [number for match in _NUMBER.finditer(_cleaned(text)) if (number := _value(match)) is not None]
+    found = [number for match in _NUMBER.finditer(_cleaned(text[-TAIL:])) if (number := _value(match)) is not None]
     return found[-1] if found else None
 
 
@@ -158,7 +160,7 @@ def _statements(text: str) -> Iterator[str]:
     """What stands in each box, after each "answer is" and after each `####`: the last first."""
     starts = [(match.end(), True) for match in _BOXED.finditer(text)]
     starts += [(match.end(), False) for match in _ANSWER.finditer(text)]
-    for start, is_box in sorted(starts, reverse=True):
+    for start, is_box in sorted(starts, reverse=True)[:MOST_STATEMENTS]:
         ahead = text[start : start + LONGEST_STATEMENT]
         yield _boxed(ahead) if is_box else _sentence(_cleaned(ahead))
 
@@ -224,7 +226,7 @@ def _choice_in(text: str) -> str | None:
             return match["letter"].upper()
     if match := _LETTER.fullmatch(text.strip()):
         return match["letter"].upper()
-    alone = _LONE_LETTER.findall(_cleaned(text))
+    alone = _LONE_LETTER.findall(_cleaned(text[-TAIL:]))
     return next(filter(None, alone[-1])) if alone else None
 
 
@@ -237,7 +239,7 @@ def _text_in(text: str) -> str:
     for statement in _statements(text):
         if statement.strip():
             return statement
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in text[-TAIL:].splitlines() if line.strip()]
     return lines[-1] if lines else ""
 
 

@@ -93,7 +93,7 @@ _ADJUNCT = re.compile(
     r"based|according|across|after|before|with|without|now|today|also|then|so|overall)\b",
     re.IGNORECASE,
 )
-_UNIT_TAIL = re.compile(r",\s*(?:in|to)\s+(?:the\s+)?(?:[a-z]+\s?){1,3}$")
+_UNIT_TAIL = re.compile(r",\s*(?:in|to)\s+(?:the\s+)?(?:[a-z]+\s){0,2}[a-z]+$")
 _COMPARES = re.compile(r"\b(?:more|less|fewer|longer|older|younger|farther|faster|cheaper)\b", re.IGNORECASE)
 _NUMBER = re.compile(
     r"[0-9$\\]|\b(?:(?<!no )one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|thirty|forty|"
