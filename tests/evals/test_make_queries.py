@@ -289,6 +289,21 @@ def test_a_file_of_another_recipe_or_of_somebody_else_is_left_alone(desk: Desk, 
     assert desk.out.read_bytes() == before
 
 
+def test_a_place_that_cannot_be_written_is_an_error_that_says_so(desk: Desk, fake: FakeServer) -> None:
+    desk.out = desk.source / "more.jsonl"
+
+    assert "Choose another --out" in desk.run("--model", fake.name, code=1).stderr
+    assert fake.calls == []
+
+
+def test_a_file_that_was_changed_by_hand_is_left_alone(desk: Desk, fake: FakeServer) -> None:
+    desk.run("--model", fake.name, "-n", "3", "--limit", "2")
+    desk.out.write_text("not JSON\n")
+
+    assert "was changed since it was written" in desk.run("--model", fake.name, "-n", "3", code=1).stderr
+    assert desk.out.read_text() == "not JSON\n"
+
+
 def test_a_dry_run_foretells_calls_and_money_and_asks_nobody(desk: Desk, fake: FakeServer) -> None:
     foretold = json.loads(desk.run(*priced(fake, "--dry-run", "--json")).stdout)
 

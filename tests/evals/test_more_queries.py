@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shelves import GOOD, ORIGINAL, Minds, right, says, shelf, wrong
 
 from sleeptime.core.budget import Level
-from sleeptime.core.errors import AuthenticationError, RequestRejectedError
+from sleeptime.core.errors import AuthenticationError, InputError, RequestRejectedError
 from sleeptime.core.messages import Completion, Message, ToolCall
 from sleeptime.core.usage import PriceCard, Usage
 from sleeptime.evals.datasets import NO_TEXT, Sample
@@ -301,6 +301,16 @@ async def test_every_context_is_worked_on_once_and_no_more_calls_run_at_a_time_t
 
     assert sorted(int(each.source.context_id) for each in made) == list(range(1, 12))
     assert all(len(each.kept) == 2 for each in made)
+
+
+async def test_what_cannot_be_kept_ends_the_work_with_its_own_error(tmp_path: Path) -> None:
+    def full(_made: Made) -> None:
+        raise InputError("the disk is full")
+
+    one, _ = maker(Minds([right(GOOD[0])]), tmp_path, wish=Wish(queries=1))
+
+    with pytest.raises(InputError, match="the disk is full"):
+        await one.make_all(sources_of(samples(1, 2, 3, 4)), full)
 
 
 def test_a_context_without_text_is_no_source_and_the_queries_of_one_stay_together() -> None:
