@@ -265,6 +265,54 @@ def test_the_interpolated_ratio_meets_a_case_worked_by_hand() -> None:
     assert ratio[0] == pytest.approx((10 + 72 * 0.70 / 0.72) / (5 + 10 * 0.10 / 0.20))
 
 
+def test_accuracy_is_linear_between_the_points_of_a_curve_and_nothing_buys_nothing() -> None:
+    curve = stats.curve_of([trial("v0", 0.20, 4), trial("v1", 0.60, 10), trial("v2", 0.50, 20)], np.ones((1, 400)))
+
+    reached = stats.accuracies_for(grid([0, 2, 4, 7, 10, 99, NAN]), curve)
+
+    assert reached[0].tolist() == pytest.approx([0, 0.1, 0.2, 0.4, 0.6, 0.6, NAN], nan_ok=True)
+
+
+def test_tokens_needed_are_what_accuracy_is_reached_for_and_back() -> None:
+    curve = stats.curve_of([trial("v0", 0.20, 4), trial("v4", 0.90, 40)], stats.draw_weights(400, seed=0, resamples=20))
+    tokens = np.tile([4.5, 12.0, 30.0], (21, 1))
+    tokens = np.clip(tokens, curve.tokens[:, :1], curve.tokens[:, 1:])
+
+    assert stats.tokens_needed(stats.accuracies_for(tokens, curve), curve) == pytest.approx(tokens)
+
+
+def test_no_tokens_are_enough_where_an_arm_never_gets_there() -> None:
+    curve = stats.curve_of([trial("v0", 0.20, 4)], np.ones((1, 400)))
+
+    assert stats.tokens_needed(grid([0.1, 0.3, NAN]), curve)[0].tolist() == pytest.approx([4, np.inf, NAN], nan_ok=True)
+
+
+@pytest.mark.parametrize("clusters", [6, 40, 500])
+def test_an_interval_without_width_is_widened_to_that_of_clopper_and_pearson(clusters: int) -> None:
+    exact = scipy_stats.binomtest(clusters, clusters).proportion_ci(method="exact")
+
+    figure = stats.widened(stats.Estimate(value=1.0, low=1.0, high=1.0), clusters=clusters, lowest=0, highest=1)
+
+    assert (figure.low, figure.high) == (pytest.approx(exact.low), 1)
+
+
+def test_an_interval_with_width_and_a_figure_without_one_stay_as_they_are() -> None:
+    for figure in (stats.Estimate(value=0.5, low=0.4, high=0.6), stats.Estimate(value=0.5), stats.Estimate(value=None)):
+        assert stats.widened(figure, clusters=9, lowest=0, highest=1) == figure
+
+
+def test_clusters_that_have_no_query_are_not_counted_as_too_few() -> None:
+    empty = np.full((30, 1), NAN)
+    trials = [
+        stats.Trial(level="v0", correct=np.vstack([each.correct, empty]), tokens=np.vstack([each.tokens, empty]))
+        for each in (trial("v4", 1.0, 80, contexts=20), trial("v0", 1.0, 5, contexts=20))
+    ]
+
+    reason = stats.match_levels(trials[:1], trials[1:], seed=0, unit="templates").reason
+
+    assert reason == "v0 with sleep is within 2 points as measured, but 20 templates are too few to show it; draw more"
+
+
 def test_cost_per_query_and_break_even_meet_the_paper_s_formula() -> None:
     assert stats.cost_per_query(np.array(4.0), np.array(100.0), queries=10, price=10) == pytest.approx(50)
     assert stats.break_even(np.array([64.0]), np.array([4.0]), np.array([120.0]), price=2) == pytest.approx([1.0])

@@ -10,6 +10,8 @@ which grids stands in `equal_accuracy` (E1, E2, E5), `predictability` (E6) and h
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -123,7 +125,7 @@ def _point(grids: RunGrids, cell: Cell) -> Point:
         def read(row: Row) -> float:
             return float(getattr(row.usage, name))
 
-        return float(grids.mean(grids.of(cell, name, read), on)[0])
+        return float(grids.of(cell, name, read)[on].mean())
 
     return Point(
         cell=cell.id,
@@ -137,7 +139,7 @@ def _point(grids: RunGrids, cell: Cell) -> Point:
         cached_input_tokens=mean("cached_input_tokens"),
         reasoning_tokens=mean("reasoning_tokens"),
         sleep_tokens=None if cell.sleeping is None else grids.sleep_tokens(cell.sleeping, grids.asked_by(cell)),
-        cost_usd=None if np.isnan(costs[on]).any() else float(grids.mean(costs, on)[0]),
+        cost_usd=None if np.isnan(costs[on]).any() else float(costs[on].mean()),
     )
 
 
@@ -148,16 +150,17 @@ def _draw_points(grids: RunGrids, cell: Cell) -> list[DrawPoint]:
     both = answered(curve) if curve else grids.everything
     of = grids.asked_by(cell)
     points: list[DrawPoint] = []
+    on, slept, per_draw = np.zeros(grids.shape, dtype=np.bool_), None, np.zeros(0)
     for k in range(1, max(each.drawn for each in votes.values()) + 1):
         at = {place: each for place, each in votes.items() if each.drawn >= k}
         best = filled(grids.shape, [(place, draws.pass_at(each)[k - 1]) for place, each in at.items()])
         vote = filled(grids.shape, [(place, draws.majority_at(each)[k - 1]) for place, each in at.items()])
-        on = both & ~np.isnan(best)
-        spent = k * grids.mean(tokens, on)
-        pass_at_k, majority_at_k = grids.mean(best, on), grids.mean(vote, on)
-        sleep = None
-        if curve:
-            sleep = stats.accuracies_for(spent[:, None], [trial.among(on) for trial in curve], grids.weights)[:, 0]
+        before, on = on, both & ~np.isnan(best)
+        if (on != before).any() or k == 1:  # the same queries as for one draw less, unless some draw is missing
+            per_draw = grids.mean(tokens, on)
+            slept = stats.curve_of([trial.among(on) for trial in curve], grids.weights) if curve else None
+        spent, pass_at_k, majority_at_k = k * per_draw, grids.mean(best, on), grids.mean(vote, on)
+        sleep = None if slept is None else stats.accuracies_for(spent[:, None], slept)[:, 0]
         points.append(
             DrawPoint(
                 level=cell.level,
@@ -178,48 +181,47 @@ def _minus(left: Array | None, right: Array) -> Array | None:
 
 
 def _scaling(grids: RunGrids) -> tuple[ScalingPoint, ...]:
-    """More sleep, at every level at which there is more than one amount of it (E4)."""
-    cells = grids.cells("sleep")
-    base = next((cell.sleeping for cell in grids.curve("sleep").values()), None)
-    if base is None:
-        return ()
+    """More sleep, wherever sleeps at one level differ in how much there is of it alone (E4)."""
     points: list[ScalingPoint] = []
-    for level in dict.fromkeys(cell.level for cell in cells):
-        joined = _by_samples(cells, level, base)
-        merged = _by_samples(grids.cells("merged"), level, base)
-        efforts = _by_effort(cells, level, base)
-        if len(joined) > 1:
-            more = list(joined.values())
+    joined_families = _families(grids.cells("sleep"), lambda sleeping: replace(sleeping, samples=1))
+    merged_families = _families(grids.cells("merged"), lambda sleeping: replace(sleeping, samples=1))
+    for family, joined in joined_families.items():
+        merged = merged_families.get(family, [])
+        more = sorted(joined, key=_samples)
+        if len(more) > 1:
             points += [_scaling_point(grids, "joined", cell, more[:i]) for i, cell in enumerate(more)]
-        single = [joined[1]] if 1 in joined else []
-        more = list(merged.values())
+        of_samples = {_samples(cell): cell for cell in more}
+        rising = [*more[:1], *sorted(merged, key=_samples)]
         points += [
-            _scaling_point(grids, "merged", cell, [*single, *more[:i]], joined.get(samples))
-            for i, (samples, cell) in enumerate(merged.items())
+            _scaling_point(grids, "merged", cell, rising[:i], of_samples.get(_samples(cell)))
+            for i, cell in enumerate(rising)
+            if cell.arm == "merged"
         ]
-        if len(efforts) > 1:
-            points += [_scaling_point(grids, "effort", cell, efforts[:i]) for i, cell in enumerate(efforts)]
+    efforts = [cell for cell in grids.cells("sleep") if cell.sleeping is not None and cell.sleeping.effort]
+    for same in _families(efforts, lambda sleeping: replace(sleeping, effort=None)).values():
+        if len(same) > 1:
+            more = sorted(same, key=_effort)
+            points += [_scaling_point(grids, "effort", cell, more[:i]) for i, cell in enumerate(more)]
     return tuple(points)
 
 
-def _by_samples(cells: list[Cell], level: str, base: Sleeping) -> dict[int, Cell]:
-    """The cells at *level* that slept as *base* but for how many samples, the fewest first."""
-    alike = {
-        cell.sleeping.samples: cell
-        for cell in cells
-        if cell.level == level and cell.sleeping is not None and replace(cell.sleeping, samples=base.samples) == base
-    }
-    return dict(sorted(alike.items()))
+def _families(
+    cells: list[Cell], without_amount: Callable[[Sleeping], Sleeping]
+) -> dict[tuple[str, Sleeping], list[Cell]]:
+    """The cells of one level whose sleeps are the same but for how much there is of them."""
+    families = defaultdict[tuple[str, Sleeping], list[Cell]](list)
+    for cell in cells:
+        if cell.sleeping is not None:
+            families[cell.level, without_amount(cell.sleeping)].append(cell)
+    return dict(families)
 
 
-def _by_effort(cells: list[Cell], level: str, base: Sleeping) -> list[Cell]:
-    """The cells at *level* that slept as *base* but for their effort, the least first."""
-    alike = {
-        cell.sleeping.effort: cell
-        for cell in cells
-        if cell.level == level and cell.sleeping is not None and replace(cell.sleeping, effort=base.effort) == base
-    }
-    return [alike[effort] for effort in EFFORTS if effort in alike]
+def _samples(cell: Cell) -> int:
+    return cell.sleeping.samples if cell.sleeping else 1
+
+
+def _effort(cell: Cell) -> int:
+    return EFFORTS.index(cell.sleeping.effort) if cell.sleeping and cell.sleeping.effort else -1
 
 
 def _scaling_point(
@@ -300,7 +302,7 @@ def _equal_total(grids: RunGrids, cell: Cell) -> EqualTotal | None:
     on = grids.learned(slept.sleeping) & ~np.isnan(correct + grids.tokens(cell))
     sleep, _ = grids.per_sleep(slept.sleeping, on)
     total = sleep + grids.mean(grids.tokens(slept), on)
-    per_draw = grids.mean(grids.tokens(cell), on)[0]
+    per_draw = float(grids.tokens(cell)[on].mean()) if on.any() else 0.0
     fits = int(total[0] // per_draw) if per_draw > 0 else 0
     k = min(fits, cell.draws)
     note = f"{fits} draws would fit, {k} were made" if fits > k else "not one draw fits" if k == 0 else ""
@@ -315,5 +317,5 @@ def _equal_total(grids: RunGrids, cell: Cell) -> EqualTotal | None:
         total_tokens=grids.measure(total, on, of=of),
         majority=grids.measure(voted, present, of=of, bounds=SHARE, note=note),
         sleep=grids.measure(right, present, of=of, bounds=SHARE, note=note if k == 0 else ""),
-        over=grids.measure(right - voted, present, of=of, bounds=DIFFERENCE, note=note),
+        over=grids.measure(right - voted, present, of=of, bounds=DIFFERENCE, note=note if k == 0 else ""),
     )

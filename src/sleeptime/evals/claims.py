@@ -20,6 +20,7 @@ from sleeptime.evals.findings import (
     Control,
     CostPoint,
     DrawPoint,
+    EqualTotal,
     Findings,
     Measure,
     Predictability,
@@ -158,7 +159,8 @@ def _shifts(found: Findings) -> Judged:
     for (level, shift), (_, saving) in list(zip(comparison.shifts, comparison.savings, strict=True))[:-1]:
         verdicts.append(at_level(shift, saving))
         told.append(
-            f"at {level} {verdicts[-1]}: {_points(shift)} for as many tokens, {_times(saving)} fewer for its accuracy"
+            f"at {level} {verdicts[-1]}: sleep gains {_points(shift)} for as many tokens, and without it that "
+            f"accuracy takes {_times(saving)} the tokens"
         )
     return all_of(verdicts), "; ".join(told)
 
@@ -219,7 +221,14 @@ def _e3(found: Findings) -> Said:
 
 
 def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers)) if numbers else "none"
+    """Write ascending numbers, those that follow each other as 2–5."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs) or "none"
 
 
 def _e4(found: Findings) -> Said:
@@ -378,7 +387,8 @@ def _e8(found: Findings) -> Said:
 def _controls(found: Findings) -> Said:
     """Notes of another context, and the context again: shown to gain less than the margin, or at least it.
 
-    Equal total: the lead of sleep over the vote is above 0 at every level drawn at.
+    Equal total: the lead of sleep over the vote is above 0 at every level drawn at, and no more draws would fit; a vote
+    of fewer that beats sleep contradicts it all the same.
     """
 
     def gains_nothing(arm: str) -> Judged:
@@ -395,17 +405,22 @@ def _controls(found: Findings) -> Said:
     total: Judged = _why(found, "draws/", "sleep/")
     if totals:
         told = "; ".join(
-            f"over a vote of {each.k} draws at {each.level}"
-            f"{f' ({each.fits} would fit)' if each.fits > each.k else ''}, {_points(each.over)}"
+            f"{_points(each.over)} over a vote of {each.k} at {each.level}"
+            f"{f', where {each.fits} would fit' if each.fits > each.k else ''}"
             for each in totals
         )
-        total = all_of(above(each.over, 0) for each in totals), told
+        total = all_of(map(_leads, totals)), told
     margin = f"{100 * stats.MARGIN:g} points"
     return [
         (f"Another context's notes gain less than {margin}.", gains_nothing("placebo")),
         (f"The context again, as long as its notes, gains less than {margin}.", gains_nothing("restatement")),
         ("For as many tokens in all, sleep is more accurate than a vote of draws, with one query a context.", total),
     ]
+
+
+def _leads(each: EqualTotal) -> Verdict:
+    verdict = above(each.over, 0)
+    return "not shown" if verdict == "shown" and each.fits > each.k else verdict
 
 
 _CLAIMS: dict[str, Callable[[Findings], Said]] = {

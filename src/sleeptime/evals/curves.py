@@ -471,11 +471,12 @@ def _compare(table: _Table, match: Match, card: PriceCard | None) -> dict[str, F
 
 def _interpolate(table: _Table) -> Figure:
     """Compare the tokens that both arms need for one accuracy, on the queries answered at every measured level."""
-    replicates, among = grids.interpolated(
-        table.trials("no_sleep"), table.trials("sleep"), table.weights, ~np.isnan(table.sleep_tokens())
+    without, with_sleep, among = grids.on_common_queries(
+        table.trials("no_sleep"), table.trials("sleep"), ~np.isnan(table.sleep_tokens())
     )
+    replicates = stats.interpolated_ratio(without, with_sleep, table.weights)
     grid = np.where(among, 0.0, np.nan)
-    if replicates is None:
+    if replicates[0] == 0:
         return table.figure(_UNMEASURED, grid, note=grids.NEVER_REACHED)
     return table.figure(replicates, grid)
 

@@ -9,6 +9,9 @@ chosen on the whole sample and held fixed, so intervals leave the choice out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from sleeptime.evals import grids as pairs
@@ -34,9 +37,7 @@ def compare(grids: RunGrids, with_sleep: Arm, among: Mask, *, stratum: str = "")
     plain, learned = ([grids.trial(curve[level], among) for level in levels] for curve in (without, slept))
     match = stats.match_levels(plain, learned, seed=grids.seed, unit=grids.unit)
     asked = [grids.asked_by(curve[level]) for curve in (without, slept) for level in levels]
-    of = among & np.logical_and.reduce(asked)
-    replicates, present = pairs.interpolated(plain, learned, grids.weights, among)
-    shifts, savings = _shifts(grids, plain, learned, present, of)
+    along = _along_the_curves(grids, plain, learned, among, among & np.logical_and.reduce(asked))
     return Comparison(
         stratum=stratum,
         without="no_sleep",
@@ -45,10 +46,10 @@ def compare(grids: RunGrids, with_sleep: Arm, among: Mask, *, stratum: str = "")
         match=match,
         token_ratio=_token_ratio(grids, with_sleep, match.without, match.with_sleep, among, match.reason),
         as_measured=_token_ratio(grids, with_sleep, match.without, match.nearest, among, match.reason),
-        interpolated=grids.measure(replicates, present, of=of, note=pairs.NEVER_REACHED if replicates is None else ""),
+        interpolated=along.ratio,
         gains=tuple((level, grids.difference(slept[level], without[level], among)) for level in levels),
-        shifts=shifts,
-        savings=savings,
+        shifts=along.shifts,
+        savings=along.savings,
     )
 
 
@@ -69,26 +70,33 @@ def _both(grids: RunGrids, without: Cell, slept: Cell, among: Mask) -> tuple[Mas
     return among & answered, among & grids.asked_by(without) & grids.asked_by(slept)
 
 
-Levels = tuple[tuple[str, Measure], ...]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Along:
+    """What is read off both curves: by level without sleep, how far that with sleep lies above it and to its left."""
+
+    ratio: Measure
+    shifts: tuple[tuple[str, Measure], ...] = ()
+    savings: tuple[tuple[str, Measure], ...] = ()
 
 
-def _shifts(
-    grids: RunGrids, plain: list[Trial], learned: list[Trial], present: Mask, of: Mask
-) -> tuple[Levels, Levels]:
-    """By level without sleep, what the curve with sleep lies above it, and how many times to its left."""
-    plain, learned = ([trial.among(present) for trial in arm] for arm in (plain, learned))
-    tokens, correct = (
-        np.stack([stats.means(getattr(trial, name), grids.weights) for trial in plain], axis=1)
-        for name in ("tokens", "correct")
-    )
-    higher = stats.accuracies_for(tokens, learned, grids.weights) - correct
-    fewer = stats.ratios(tokens, stats.tokens_needed(correct - stats.MARGIN, learned, grids.weights))
-    return (
-        tuple(
-            (trial.level, grids.measure(higher[:, i], present, of=of, bounds=DIFFERENCE))
-            for i, trial in enumerate(plain)
+def _along_the_curves(
+    grids: RunGrids, without: Sequence[Trial], with_sleep: Sequence[Trial], among: Mask, of: Mask
+) -> _Along:
+    without, with_sleep, present = pairs.on_common_queries(without, with_sleep, among)
+    if not (without and with_sleep and present.any()):
+        return _Along(ratio=unmeasured("no query was answered at every level of both"))
+    plain, slept = (stats.curve_of(arm, grids.weights) for arm in (without, with_sleep))
+    ratio = stats.ratio_at_best(plain, slept)
+    higher = stats.accuracies_for(plain.tokens, slept) - plain.correct
+    fewer = stats.ratios(plain.tokens, stats.tokens_needed(plain.correct - stats.MARGIN, slept))
+    is_reached = ratio[0] != 0
+    levels = [(i, trial.level) for i, trial in enumerate(without)]
+    return _Along(
+        ratio=grids.measure(
+            ratio if is_reached else None, present, of=of, note="" if is_reached else pairs.NEVER_REACHED
         ),
-        tuple((trial.level, grids.measure(fewer[:, i], present, of=of)) for i, trial in enumerate(plain)),
+        shifts=tuple((level, grids.measure(higher[:, i], present, of=of, bounds=DIFFERENCE)) for i, level in levels),
+        savings=tuple((level, grids.measure(fewer[:, i], present, of=of)) for i, level in levels),
     )
 
 

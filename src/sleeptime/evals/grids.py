@@ -79,17 +79,13 @@ def answered(trials: Sequence[Trial]) -> Mask:
     return np.logical_and.reduce([~np.isnan(trial.correct) for trial in trials])
 
 
-def interpolated(
-    without: Sequence[Trial], with_sleep: Sequence[Trial], weights: Array, among: Mask
-) -> tuple[Array | None, Mask]:
-    """Replicates of `stats.interpolated_ratio` on queries *among* those answered at every level, and which these are.
+def on_common_queries(
+    without: Sequence[Trial], with_sleep: Sequence[Trial], among: Mask
+) -> tuple[list[Trial], list[Trial], Mask]:
+    """Keep of two arms the queries *among* those answered at every level of both; and say which these are.
 
-    Levels at which nothing was measured are left out. There are no replicates where the accuracy is never reached.
+    Levels at which nothing was measured are left out.
     """
     plain, slept = ([trial for trial in arm if not np.isnan(trial.correct).all()] for arm in (without, with_sleep))
-    if not (plain and slept):
-        return stats.means(np.full((weights.shape[1], 1), np.nan), weights), np.zeros(among.shape, dtype=np.bool_)
     present = among & answered([*plain, *slept])
-    plain, slept = ([trial.among(present) for trial in arm] for arm in (plain, slept))
-    replicates = stats.interpolated_ratio(plain, slept, weights)
-    return (None if replicates[0] == 0 else replicates), present
+    return [trial.among(present) for trial in plain], [trial.among(present) for trial in slept], present

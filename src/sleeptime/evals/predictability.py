@@ -23,7 +23,8 @@ from sleeptime.evals.stats import Array
 def by_predictability(grids: RunGrids) -> tuple[Predictability, ...]:
     """Tell the gain at the lowest level that both arms have: of the full sleep, and of what is less beside it.
 
-    Less is half of its notes, or a sleep of another limit. Other samples or efforts are told as more sleep (E4).
+    Less is half of its notes, or a sleep of another limit. Other samples, efforts or temperatures are told as
+    more sleep (E4).
     """
     without, full = grids.curve("no_sleep"), grids.curve("sleep")
     level = next((level for level in without if level in full), None)
@@ -43,8 +44,8 @@ def by_predictability(grids: RunGrids) -> tuple[Predictability, ...]:
     return tuple(told)
 
 
-def _scale(cell: Cell) -> tuple[int, str | None] | None:
-    return None if cell.sleeping is None else (cell.sleeping.samples, cell.sleeping.effort)
+def _scale(cell: Cell) -> tuple[int, str | None, float | None] | None:
+    return cell.sleeping and (cell.sleeping.samples, cell.sleeping.effort, cell.sleeping.temperature)
 
 
 def _of_cell(
@@ -61,7 +62,7 @@ def _of_cell(
     def in_bin(number: int) -> Bin:
         inside = placed == number
         return Bin(
-            log_prob=stats.estimate(grids.mean(log_probs, inside)[:1]).value,
+            log_prob=float(log_probs[inside].mean()) if inside.any() else None,
             without=grids.measure(grids.mean(plain, inside), inside, of=inside, bounds=SHARE),
             with_sleep=grids.measure(grids.mean(learned, inside), inside, of=inside, bounds=SHARE),
             gain=grids.measure(binned[:, number], inside, of=inside, bounds=DIFFERENCE),

@@ -20,7 +20,7 @@ from sleeptime.core.usage import PriceCard, Usage
 from sleeptime.evals import draws, stats
 from sleeptime.evals.findings import Measure
 from sleeptime.evals.grids import Mask, Place, filled, per_learned
-from sleeptime.evals.results import Arm, Asked, Cell, Row, Run, Sleeping
+from sleeptime.evals.results import Arm, Asked, Cell, Row, Run, Sleeping, Slept
 from sleeptime.evals.stats import Array, Trial
 
 Read = Callable[[Row], float | None]
@@ -42,6 +42,10 @@ class RunGrids:
         self._context_shape = _shape(self._context_places.values())
         self.weights = stats.draw_weights(self.shape[0], seed=seed, resamples=resamples)
         self._rows = self._answers(run.rows)
+        self._slept = defaultdict[Sleeping, list[Slept]](list)
+        for slept in run.slept:
+            if slept.context_id in self._context_places:
+                self._slept[slept.sleeping].append(slept)
         self._grids: dict[tuple[str, str], Array] = {}
         contexts = list(self._context_places)
         index = {context: i for i, context in enumerate(contexts)}
@@ -79,6 +83,17 @@ class RunGrids:
         """The queries that the run asks."""
         return ~np.isnan(self._context_of)
 
+    @cached_property
+    def _order(self) -> Array:
+        """Where each query stands among those of its context, from 0."""
+        seen = defaultdict[str, int](int)
+
+        def place(asked: Asked) -> float:
+            seen[asked.context_id] += 1
+            return float(seen[asked.context_id] - 1)
+
+        return self.of_asked(place)
+
     def where(self, asks: Callable[[Asked], bool]) -> Mask:
         """The queries of which *asks* is true."""
         return self.of_asked(lambda asked: float(asks(asked))) == 1
@@ -89,13 +104,7 @@ class RunGrids:
 
     def asked_by(self, cell: Cell) -> Mask:
         """The queries that *cell* asks: all, or the first few of each context."""
-        seen = defaultdict[str, int](int)
-
-        def is_among_the_first(asked: Asked) -> bool:
-            seen[asked.context_id] += 1
-            return cell.queries is None or seen[asked.context_id] <= cell.queries
-
-        return self.where(is_among_the_first)
+        return self.everything if cell.queries is None else self._order < cell.queries
 
     def is_measured(self, cell: Cell) -> bool:
         """Whether any of its answers is there."""
@@ -108,11 +117,12 @@ class RunGrids:
     def curve(self, arm: Arm) -> dict[str, Cell]:
         """The cells of *arm* by level, the cheapest first as they were asked for.
 
-        Of several ways to sleep it is that of most levels; of these, the one that differs least from the default.
+        Of several ways to sleep it is that of most levels; of these, the one that differs in fewest settings from the
+        default, and then the first.
         """
         cells = self.cells(arm)
         levels = Counter(sleeping for sleeping, _ in dict.fromkeys((cell.sleeping, cell.level) for cell in cells))
-        chosen = max(levels, key=lambda sleeping: (levels[sleeping], -len(str(sleeping))), default=None)
+        chosen = max(levels, key=lambda sleeping: (levels[sleeping], -len(str(sleeping or "").split())), default=None)
         curve: dict[str, Cell] = {}
         for cell in cells:
             if cell.sleeping == chosen:
@@ -185,10 +195,8 @@ class RunGrids:
             self._context_shape,
             [
                 (self._context_places[slept.context_id], float(sum(map(price, slept.calls))))
-                for slept in self.run.slept
-                if slept.sleeping == sleeping
-                and slept.context_id in self._context_places
-                and bool(slept.error) is failed
+                for slept in self._slept[sleeping]
+                if bool(slept.error) is failed
             ],
         )
 
