@@ -12,14 +12,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 ROOT = Path(__file__).parents[1]
@@ -64,18 +64,27 @@ def loopback_model() -> Generator[str]:
             process.stdin.close()
 
 
+@contextmanager
+def served(complete: Callable[[Request], Awaitable[Response]]) -> Generator[str]:
+    """Serve chat completions from a thread; gives the base URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        app = Starlette(routes=[Route("/v1/chat/completions", complete, methods=["POST"])])
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="error", access_log=False, ws="none"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
 def main() -> None:
     """Serve until standard input closes."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    app = Starlette(routes=[Route("/v1/chat/completions", complete, methods=["POST"])])
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    sys.stdout.write(f"http://127.0.0.1:{listener.getsockname()[1]}/v1\n")
-    sys.stdout.flush()
-    sys.stdin.read()
-    server.should_exit = True
-    thread.join()
+    with served(complete) as base_url:
+        sys.stdout.write(f"{base_url}\n")
+        sys.stdout.flush()
+        sys.stdin.read()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from sleeptime import prompts
 from sleeptime.answerer import Answerer
 from sleeptime.core.budget import Level
 from sleeptime.core.context import Context
-from sleeptime.core.errors import SleeptimeError
+from sleeptime.core.errors import NotSupportedError, SleeptimeError
 from sleeptime.core.messages import Completion, LogProb, Message, TokenCount, Tool
 from sleeptime.core.notes import LearnedContext
 from sleeptime.core.query import Query
@@ -83,13 +83,18 @@ class Measurer:
             for sample in samples
         }
         self._others = _others(samples)
+        self._unable: dict[str, NotSupportedError] = {}
         self._memos = defaultdict[tuple[str, Sleeping], _Memo](_Memo)
 
     async def answer(self, models: Models, cell: Cell, sample: Sample, draw: int) -> Row:
         """Answer *sample* as *cell* says, for the *draw*-th time from 0, and keep the row.
 
-        Raises what the models raise, after a row that is missing for that reason was kept.
+        Raises what the models raise, after a row that is missing for that reason was kept. What a model cannot
+        do at all is kept once, as the reason why the cell is not measured, and not tried again.
         """
+        if cell.id in self._unable:
+            self._on_row()
+            raise self._unable[cell.id]
         row = Row(cell=cell.id, sample_id=sample.id, draw=draw)
         try:
             context = self._contexts[sample.context_id]
@@ -100,6 +105,11 @@ class Measurer:
             question = _guess(models.test) if cell.arm == "guess" else sample.question
             query = Query(question=question, level=level, sees=SEES[cell.arm])
             answer = await Answerer(model, self._price, self._clock_s).answer(query, context, learned)
+        except NotSupportedError as error:
+            self._unable[cell.id] = error
+            self._folder.keep_not_measured(cell.id, str(error))
+            self._on_row()
+            raise
         except Exception as error:  # whatever it was, the answer is missing and counted, and Inspect logs it
             self._folder.keep_row(replace(row, error=f"{type(error).__name__}: {error}"))
             self._on_row()

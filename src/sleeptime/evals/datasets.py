@@ -115,15 +115,20 @@ _Reader = Callable[[str, "Rows", SplitMode], list[Sample]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _File:
-    """One file of rows: the names it goes by, the sha256 of its rows where known, and what is said of it."""
+    """One file of rows: the names it goes by, the sha256 of its rows where known, and where the hub has it.
+
+    On the hub it is the file at `path` of `page`, else all rows of a `part` of a `config` of `page`.
+    """
 
     names: tuple[str, ...]
     words: str
     licence: str
     rows_sha256: str | None = None
+    folder: str = ""
     page: str = ""
     path: str = ""
-    folder: str = ""
+    config: str = "default"
+    part: str = "train"
 
 
 _GSM_LICENCE = "CC BY-NC-ND 4.0"
@@ -192,10 +197,19 @@ _FILES: dict[str, tuple[_File, ...]] = {
     "gsm8k-socratic": (
         _File(
             names=("multi_query_gsm8k_socratic.jsonl",),
-            words="made from the Socratic form of GSM8K (OpenAI)",
+            words="several queries a context, made from the Socratic form of GSM8K (OpenAI)",
             licence="MIT",
             rows_sha256="7a1e694c7fcab3968d6fd13b03736b4dc4c8c0fc4dc0f7ca855ccdc57ee0deb8",
             folder="gsm8k",
+        ),
+        _File(
+            names=("test_socratic.jsonl",),
+            words="the Socratic form of GSM8K, test part (OpenAI), its steps taken as queries",
+            licence="MIT",
+            folder="gsm8k",
+            page="openai/gsm8k",
+            config="socratic",
+            part="test",
         ),
     ),
 } | {
@@ -272,9 +286,10 @@ _ASKING_WORDS = frozenset(
 
 
 def _names_in(text: str) -> set[str]:
-    """The one-letter names in the math of *text*, and those of an expression."""
+    """The one-letter names in the math of *text*. In small letters pq is a product; AB is a segment."""
     math = " ".join(inline or other for inline, other in _MATH.findall(text))
-    return set(re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", re.sub(r"\\[A-Za-z]+", " ", math)))
+    found = re.findall(r"(?<![A-Za-z])(?:[a-z]{2}|[A-Za-z])(?![A-Za-z])", re.sub(r"\\[A-Za-z]+", " ", math))
+    return set("".join(found))
 
 
 def _names_asked_for(query: str) -> set[str]:
@@ -324,15 +339,8 @@ def _generated(name: str, seeds: Sequence[int], contexts: int | None, queries: i
 
 
 def _read_known(name: str, data: Path | None, split: SplitMode, hub: Hub) -> _Part:
-    file, path, origin = _found(name, data, hub)
-    raw = path.read_bytes()
-    rows = _rows(raw, path)
-    rows_sha256 = _sha256_of(rows)
-    if file.rows_sha256 and rows_sha256 != file.rows_sha256:
-        raise DatasetError(
-            f"{path} is not {file.words}: the sha256 of its rows is {rows_sha256}, not {file.rows_sha256}. "
-            "Get the file again, or give your own data by its path."
-        )
+    file, raw, origin = _found(name, data, hub)
+    rows = _rows(raw, origin)
     sha256 = hashlib.sha256(raw).hexdigest()
     pinned = "rows pinned" if file.rows_sha256 else "not pinned"
     return _Part(
@@ -349,37 +357,55 @@ def _split_words(name: str, split: SplitMode) -> str:
     return "split as published" if name.startswith("stateful-") else f"split: {split}"
 
 
-def _found(name: str, data: Path | None, hub: Hub) -> tuple[_File, Path, str]:
-    """The file, where it lies and how it is called in the source; downloaded if it lies nowhere."""
+def _found(name: str, data: Path | None, hub: Hub) -> tuple[_File, bytes, str]:
+    """The file, its bytes and where they lie: in *data*, in the cache, or else on the hub."""
     files = _FILES[name]
+    wanted = " or ".join(file_name for file in files for file_name in file.names)
+    if data is not None and not data.exists():
+        raise DatasetError(f"There is no folder {data}. Give the folder that holds {wanted}.")
     if data is not None and data.is_file():
         known = next((file for file in files if data.name in file.names), files[0])
-        return known, data, data.name
+        return known, _checked(known, _bytes_of(data), str(data)), str(data)
     for file in files:
         for folder in [data / file.folder, data] if data is not None else []:
-            for file_name in file.names:
-                if (folder / file_name).is_file():
-                    return file, folder / file_name, file_name
-    published = next((file for file in files if file.page), None)
-    wanted = " or ".join(file_name for file in files for file_name in file.names)
-    if published is None:
-        raise DatasetError(
-            f"{name} is not published as one file: put {wanted} into a folder and give that folder with --data."
-        )
+            for path in (folder / file_name for file_name in file.names):
+                if path.is_file():
+                    return file, _checked(file, _bytes_of(path), str(path)), path.name
+    published = next(file for file in files if file.page)
     path = hub.cache / published.names[0]
-    if not path.is_file():
-        try:
-            raw = _downloaded(published, hub)
-        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError) as error:
-            raise DatasetError(
-                f"{name} could not be downloaded from {hub.files}/{published.page}: {error or type(error).__name__}. "
-                f"Get it by hand, put it as {wanted} into a folder and give that folder with --data."
-            ) from error
+    url = f"{hub.files}/{published.page}"
+    if path.is_file():
+        return published, _checked(published, _bytes_of(path), str(path)), url
+    try:
+        raw = _checked(published, _downloaded(published, hub), url)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{os.getpid()}")
         partial.write_bytes(raw)
         partial.replace(path)
-    return published, path, f"{hub.files}/{published.page}"
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{name} could not be downloaded from {url}: {error or type(error).__name__}. "
+            f"Get it by hand, put it as {wanted} into a folder and give that folder with --data."
+        ) from error
+    return published, raw, url
+
+
+def _checked(file: _File, raw: bytes, origin: str) -> bytes:
+    """The bytes, if their rows are those that are known of this file, or nothing is known of it."""
+    rows_sha256 = _sha256_of(_rows(raw, origin))
+    if file.rows_sha256 and rows_sha256 != file.rows_sha256:
+        raise DatasetError(
+            f"{origin} is not {file.words}: the sha256 of its rows is {rows_sha256}, not {file.rows_sha256}. "
+            "Get the file again, or give your own data by its path."
+        )
+    return raw
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _downloaded(file: _File, hub: Hub) -> bytes:
@@ -392,7 +418,8 @@ def _downloaded(file: _File, hub: Hub) -> bytes:
         rows: Rows = []
         total = 1
         while len(rows) < total:
-            asked = {"dataset": file.page, "config": "default", "split": "train", "offset": len(rows), "length": PAGE}
+            asked = {"dataset": file.page, "config": file.config, "split": file.part}
+            asked |= {"offset": str(len(rows)), "length": str(PAGE)}
             page = json.loads(_body(client, hub.rows, asked, hub.limit_bytes, until_s))
             total = int(page["num_rows_total"])
             got = [row["row"] for row in page["rows"]]
@@ -402,7 +429,7 @@ def _downloaded(file: _File, hub: Hub) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
-def _body(client: httpx2.Client, url: str, asked: Mapping[str, str | int], limit_bytes: int, until_s: float) -> bytes:
+def _body(client: httpx2.Client, url: str, asked: Mapping[str, str], limit_bytes: int, until_s: float) -> bytes:
     body = bytearray()
     with client.stream("GET", url, params=asked) as reply:
         reply.raise_for_status()
@@ -415,7 +442,7 @@ def _body(client: httpx2.Client, url: str, asked: Mapping[str, str | int], limit
     return bytes(body)
 
 
-def _rows(raw: bytes, path: Path) -> Rows:
+def _rows(raw: bytes, path: object) -> Rows:
     """Read JSONL, blank lines aside. Errors name the line."""
     try:
         lines = raw.decode("utf-8-sig").split("\n")
@@ -513,17 +540,35 @@ def _read_aime(name: str, rows: Rows, split: SplitMode) -> list[Sample]:
     return samples
 
 
-def _read_socratic(name: str, rows: Rows, split: SplitMode) -> list[Sample]:  # noqa: ARG001 - split already
+def _read_socratic(name: str, rows: Rows, split: SplitMode) -> list[Sample]:  # noqa: ARG001 - its steps are its split
     samples: list[Sample] = []
     for number, row in enumerate(rows):
-        own = _own_samples(row, number, Path(name))
-        given = set(_NUMBERS.findall(row["context"]))
+        several = row if "queries" in row else _of_steps(row, name)
+        own = _own_samples(several, number, name)
+        given = set(_NUMBERS.findall(several["context"]))
         targets = {sample.id: sample.target for sample in own}
         for sample in own:
             told = set(_NUMBERS.findall(sample.question)) - given
             if not told & {target for other, target in targets.items() if other != sample.id}:
                 samples.append(sample)
     return samples
+
+
+    """Take the steps of a Socratic solution, "question ** answer <<2+3=5>>5", as queries.
+
+    """Take the steps of a Socratic solution, "question ** answer <<2+3=5>>5", as queries; the last is the problem's own.
+
+    The last step asks what the problem asks, in other words: the problem's own stand in their place.
+    """
+    cut = split_question(_text(row, "question", name), "sentence")
+    steps = [line.partition(" ** ") for line in _text(row, "answer", name).split("\n") if " ** " in line]
+    queries = [
+        {"question": question.strip(), "answer": result[-1]}
+        for question, _, answer in steps[:-1]
+        if (result := re.findall(r"=([\d.]+)>>", answer))
+    ]
+    queries.append({"question": cut.query, "answer": _solution(str(row["answer"]))})
+    return {"line": row["line"], "context": cut.context or NO_TEXT, "queries": queries}
 
 
 _NUMBERS = re.compile(r"\d+(?:\.\d+)?")
@@ -548,7 +593,7 @@ def _read_own(path: str) -> _Part:
             f"There is no dataset and no file {path!r}. There are {', '.join(NAMES)}, "
             f"or the path of your own file with a line {OWN_FORMAT} for each context."
         )
-    raw = place.read_bytes()
+    raw = _bytes_of(place)
     samples = [sample for number, row in enumerate(_rows(raw, place)) for sample in _own_samples(row, number, place)]
     known: dict[str, str] = {}
     for sample in samples:
@@ -564,7 +609,7 @@ def _read_own(path: str) -> _Part:
     )
 
 
-def _own_samples(row: Mapping[str, Any], number: int, source: Path) -> list[Sample]:  # Any: JSON
+def _own_samples(row: Mapping[str, Any], number: int, source: object) -> list[Sample]:  # Any: JSON
     queries: Any = row.get("queries")  # Any: checked here
     if not isinstance(queries, list) or not queries:
         raise DatasetError(f"{source}, line {row['line']}: 'queries' is not a list of queries. Write {OWN_FORMAT}.")

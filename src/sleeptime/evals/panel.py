@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import altair as alt
+import numpy as np
 
 from sleeptime.evals.drawing import INK, LINE, MUTED, PAGES, Datum, over
+from sleeptime.evals.stats import Array
 
 Weight = Literal["normal", "bold"]
 Align = Literal["left", "center", "right"]
@@ -40,11 +42,15 @@ class Box:
     right: float
     bottom: float
 
-    def shared(self, other: Box) -> float:
-        """How many square pixels two boxes share."""
-        width = min(self.right, other.right) - max(self.left, other.left)
-        height = min(self.bottom, other.bottom) - max(self.top, other.top)
-        return max(0.0, width) * max(0.0, height)
+    @property
+    def edges(self) -> tuple[float, float, float, float]:
+        return self.left, self.top, self.right, self.bottom
+
+
+def shared(boxes: Array, others: Array) -> Array:
+    """How many square pixels each of *boxes* shares with all *others* together. A row is a box's edges."""
+    ends = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - np.maximum(boxes[:, None, :2], others[None, :, :2])
+    return np.prod(np.clip(ends, 0, None), axis=2).sum(axis=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,19 +304,26 @@ class Panel:
 
     def _free(self, words: _Words) -> tuple[Box, Align]:
         """Find the box for *words* that covers least, nearest first."""
+        taken = np.array([box.edges for box in self._taken] or [(0.0, 0.0, 0.0, 0.0)])
         best: tuple[float, Box, Align] | None = None
         for turn, (dx, dy, align) in enumerate(_places(words)):
-            for x, y in words.spots:
-                left, middle = x + dx, y + dy
-                box = Box(left=left, right=left + words.width, top=middle - LINE / 2, bottom=middle + LINE / 2)
-                outside = max(0.0, -box.left, box.right - self.x.pixels, -box.top, box.bottom - self.y.pixels)
-                covered = sum(box.shared(taken) for taken in self._taken) + 60 * outside
-                if covered == 0:
-                    return box, align
-                if best is None or covered + turn / 2 < best[0]:
-                    best = covered + turn / 2, box, align
+            boxes = [
+                Box(left=x + dx, right=x + dx + words.width, top=y + dy - LINE / 2, bottom=y + dy + LINE / 2)
+                for x, y in words.spots
+            ]
+            covered = shared(np.array([box.edges for box in boxes]), taken)
+            covered += [60 * self._outside(box) for box in boxes]
+            least = int(np.argmin(covered))
+            if covered[least] == 0:
+                return boxes[least], align
+            if best is None or covered[least] + turn / 2 < best[0]:
+                best = float(covered[least]) + turn / 2, boxes[least], align
         assert best is not None, "there are always places"
         return best[1], best[2]
+
+    def _outside(self, box: Box) -> float:
+        """How far a box reaches over the edge of the area."""
+        return max(0.0, -box.left, box.right - self.x.pixels, -box.top, box.bottom - self.y.pixels)
 
     def _write(self, words: _Words, box: Box, align: Align) -> None:
         self._taken += [box] * 4  # words upon words are worse than words upon a line

@@ -113,9 +113,12 @@ def of(findings: Findings, experiment: str) -> Drawn:
 
 
 def reasons(findings: Findings, *parts: str) -> str:
-    """Say why cells of these arms, or these parts, were not measured."""
+    """Say why cells of these arms, or these parts, were not measured. What differs in effort alone is told by that."""
+    by_effort = "effort" in parts
     told = {
-        f"{what}: {why}" for what, why in findings.not_measured.items() if what.split("/")[0] in parts or what in parts
+        f"{what}: {why}"
+        for what, why in findings.not_measured.items()
+        if what.split("/")[0] in parts and by_effort == ("effort=" in what)
     }
     return "; ".join(sorted(told))
 
@@ -351,7 +354,7 @@ def _scaling(findings: Findings) -> Drawn:
     drawn: Drawn = []
     for name, title, kinds, parts in (
         ("samples", "Accuracy by number of parallel sleeps", ("joined", "merged"), ("sleep", "merged")),
-        ("effort", "Accuracy by effort of the sleep", ("effort",), ("sleep", "efforts")),
+        ("effort", "Accuracy by effort of the sleep", ("effort",), ("sleep", "effort")),
     ):
         scaled = [each for each in findings.scaling if each.kind in kinds and each.accuracy.value is not None]
         levels = list(dict.fromkeys(each.level for each in scaled))

@@ -13,7 +13,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, cast
@@ -163,12 +163,18 @@ def _part(findings: Findings, name: str, experiment: Experiment | None, out: Pat
         heading=heading,
         claim=_flat(experiment.claim) if experiment else "",
         paper=_flat(experiment.paper) if experiment else CONTROLS_PAPER if name == CONTROLS else "",
-        claims=tuple(claim for claim in findings.claims if claim.experiment == name),
+        claims=tuple(_brief(claim, findings) for claim in findings.claims if claim.experiment == name),
         silence=findings.not_measured.get(name, "this run makes no claim about it"),
         figures=tuple(_drawn(each, f"{anchor}{name}", out) for each in paper_figures.of(findings, name)),
         lines=tuple(paper_words.key_lines(findings, name)),
         sheets=tuple(paper_words.details(findings, name)),
     )
+
+
+def _brief(claim: Claim, findings: Findings) -> Claim:
+    """Leave out which model and data it holds for, where the whole section says it."""
+    source = findings.provenance
+    return replace(claim, because=claim.because.removesuffix(f" ({source.model} on {source.dataset})."))
 
 
 def _flat(words: str) -> str:

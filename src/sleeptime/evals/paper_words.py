@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from sleeptime.evals.claims import PAPER_PRICE
 from sleeptime.evals.findings import Comparison, Control, Findings, Measure, ScalingPoint
 from sleeptime.evals.page import Unit, bare, written
 from sleeptime.evals.paper_figures import SWEPT, cell_name, curve
@@ -220,7 +221,7 @@ def _cost_lines(findings: Findings) -> list[Line]:
             "times",
         )
         for each in spread.points
-        if each.queries in (few, many)
+        if each.queries == many or (each.queries == few and each.price in {None, PAPER_PRICE})
     ]
 
 

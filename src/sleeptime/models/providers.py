@@ -136,15 +136,16 @@ def abilities(profile: Mapping[str, Any], *, unsupported: Collection[str] = ()) 
         or any(profile.get(key, False) for key in _REFUSE_SAMPLING)
         or (thinks and profile.get("openai_supports_reasoning", False))
     )
-    return Abilities(tools=profile.get("supports_tools", True) and must_call, sampling=not refuses_sampling)
+    return Abilities(
+        tools=profile.get("supports_tools", True) and must_call, sampling=not refuses_sampling, dials=_thinks(profile)
+    )
 
 
 def dials(name: str, system: str, profile: Mapping[str, Any], options: Options) -> ModelSettings:  # Any: the same
     """The provider's settings for effort and thinking; a dial it would drop in silence is an error."""
     if options.effort is None and options.thinking_tokens is None:
         return ModelSettings()
-    thinks = profile.get("supports_thinking", False) or profile.get("thinking_always_enabled", False)
-    if not thinks:
+    if not _thinks(profile):
         raise NotSupportedError(name, "reasoning effort or a thinking budget", "Use a verbosity (0 to 4) instead.")
     settings: dict[str, Any] = {}  # Any: each provider has its own
     if options.effort is not None:
@@ -160,6 +161,10 @@ def dials(name: str, system: str, profile: Mapping[str, Any], options: Options) 
     if options.tools and (_is_claude(profile) or not profile.get("supports_forced_tool_choice_with_thinking", True)):
         settings["tool_choice"] = "auto"  # made to call a tool, such a model does not think, or the call is refused
     return cast("ModelSettings", settings)
+
+
+def _thinks(profile: Mapping[str, Any]) -> bool:  # Any: the same
+    return bool(profile.get("supports_thinking", False) or profile.get("thinking_always_enabled", False))
 
 
 def _is_claude(profile: Mapping[str, Any]) -> bool:  # Any: the same
