@@ -554,11 +554,10 @@ def _read_socratic(name: str, rows: Rows, split: SplitMode) -> list[Sample]:  # 
     return samples
 
 
+def _of_steps(row: Mapping[str, Any], name: str) -> dict[str, Any]:  # Any: JSON
     """Take the steps of a Socratic solution, "question ** answer <<2+3=5>>5", as queries.
 
-    """Take the steps of a Socratic solution, "question ** answer <<2+3=5>>5", as queries; the last is the problem's own.
-
-    The last step asks what the problem asks, in other words: the problem's own stand in their place.
+    The last step asks in other words what the problem asks: the problem's own stands in its place.
     """
     cut = split_question(_text(row, "question", name), "sentence")
     steps = [line.partition(" ** ") for line in _text(row, "answer", name).split("\n") if " ** " in line]
