@@ -249,7 +249,9 @@ class Panel:
         made = alt.LayerChart(layer=[*marks, *self._texts]).properties(width=self.x.pixels, height=self.y.pixels)
         if not self.title:
             return made
-        return made.properties(title=alt.TitleParams(text=self.title, subtitle=self.subtitle or alt.Undefined))
+        return made.properties(
+            title=alt.TitleParams(text=self.title, frame="group", subtitle=self.subtitle or alt.Undefined)
+        )
 
     def _ask(
         self,

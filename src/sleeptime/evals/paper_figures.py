@@ -72,6 +72,8 @@ _SHAPES: dict[Arm, Shape] = {
     "restatement": "square",
     "guess": "diamond",
 }
+MARKED = (1, 2, 5, 10)
+"""Numbers of draws that are marked beside the last; the line runs through all."""
 SWEPT: tuple[Arm, ...] = ("no_sleep", "sleep", "learned")
 
 
@@ -116,7 +118,7 @@ def reasons(findings: Findings, *parts: str) -> str:
     """Say why cells of these arms, or these parts, were not measured. What differs in effort alone is told by that."""
     by_effort = "effort" in parts
     told = {
-        f"{what}: {why}"
+        why if what in parts else f"{what}: {why}"
         for what, why in findings.not_measured.items()
         if what.split("/")[0] in parts and by_effort == ("effort=" in what)
     }
@@ -320,11 +322,11 @@ def _draws(findings: Findings) -> Drawn:
 def _draw_panel(
     drawn: Sequence[DrawPoint], slept: list[Datum], *, top: float, width: float, is_first: bool
 ) -> alt.LayerChart:
+    marked = {*MARKED, max(each.k for each in drawn)}
     passed = [_point(f"k = {each.k}", each.tokens.value, each.pass_at_k) for each in drawn]
-    told = {1, 2, 5, 10, max(each.k for each in drawn)}
-    named = [point for point, each in zip(passed, drawn, strict=True) if each.k in told]
-    voted = [_point("", each.tokens.value, each.majority_at_k) for each in drawn]
+    voted = [_point(f"k = {each.k}", each.tokens.value, each.majority_at_k) for each in drawn]
     voted = [point for point in voted if point["y"] is not None]
+    names = {f"k = {k}" for k in marked}
     efficient = _efficient(slept)
     panel = Panel(
         x=_token_scale([point["x"] for point in [*passed, *slept]], width),
@@ -335,16 +337,15 @@ def _draw_panel(
     panel.line(efficient, SLEEP)
     panel.bars(slept, SLEEP)
     panel.dots(slept, SLEEP)
-    panel.line(passed, NO_SLEEP)
-    panel.bars(passed, NO_SLEEP)
-    panel.dots(passed, NO_SLEEP, shape="square")
-    panel.line(voted, NO_SLEEP, dashes=(6, 3))
-    panel.bars(voted, NO_SLEEP)
-    panel.dots(voted, NO_SLEEP, shape="square", is_filled=False)
+    for points, dashes, is_filled in ((passed, (), True), (voted, (6, 3), False)):
+        shown = [point for point in points if point["label"] in names]
+        panel.line(points, NO_SLEEP, dashes=dashes)
+        panel.bars(shown, NO_SLEEP)
+        panel.dots(shown, NO_SLEEP, shape="square", is_filled=is_filled)
     panel.names(slept, SLEEP)
-    panel.names(named, NO_SLEEP)
+    panel.names([point for point in passed if point["label"] in names], NO_SLEEP)
     panel.line_name("one answer after sleep", efficient, SLEEP)
-    panel.line_name("pass@k, by an oracle", passed, NO_SLEEP)
+    panel.line_name("pass@k", passed, NO_SLEEP)
     if voted:
         panel.line_name("majority@k", voted, NO_SLEEP)
     return panel.chart(_token_axis(panel), _share_axis(top, title="accuracy" if is_first else None))
