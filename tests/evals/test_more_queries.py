@@ -17,7 +17,17 @@ from sleeptime.core.messages import Completion, Message, ToolCall
 from sleeptime.core.usage import PriceCard, Usage
 from sleeptime.evals.datasets import NO_TEXT, Sample
 from sleeptime.evals.journal import Journal, connect
-from sleeptime.evals.more_queries import LONGEST_QUESTION, MOST_ASKS, Made, Maker, Wish, agreement, sources_of
+from sleeptime.evals.more_queries import (
+    LONGEST_QUESTION,
+    MOST_ASKS,
+    Made,
+    Maker,
+    Wish,
+    agreement,
+    checked,
+    sources_of,
+)
+from sleeptime.evals.query_checks import Asked
 from sleeptime.evals.written_queries import UnreadableReplyError, Written, written_in
 from sleeptime.models.protocol import Abilities, Options
 from sleeptime.models.scripted import ScriptedModel
@@ -189,6 +199,26 @@ async def test_the_writer_is_asked_again_for_what_is_lacking_and_told_why(tmp_pa
     assert "1 because it asks what is asked already" in asks[1]
 
 
+async def test_a_later_reply_may_not_repeat_what_was_kept_from_an_earlier_one(tmp_path: Path) -> None:
+    script = [right(GOOD[0]), wrong(GOOD[1]), right(GOOD[0]), right(GOOD[2])]
+
+    made, _ = await make(Minds(script, per_reply=2), tmp_path, wish=Wish(queries=2))
+
+    assert [kept.question for kept in made.kept] == [GOOD[0], GOOD[2]]
+    assert reasons(made) == {"writer disagrees": 1, "duplicate": 1}
+
+
+def test_a_query_whose_answer_an_earlier_one_states_is_a_leak_too() -> None:
+    context = "Lena paints 12 tiles a day. A box takes 9 lids."
+    earlier = Asked(question="Lena has 9 whole tiles painted by Friday. How many boxes does she need?", answer="1")
+    told = Written(question="How many whole tiles has Lena painted by Friday?", answer="9")
+
+    assert checked([told], context, earlier=[], refused=[])[1] == []
+    (dropped,) = checked([told], context, earlier=[earlier], refused=[])[1]
+    assert dropped.reason == "leak"
+    assert earlier.question in dropped.because
+
+
 async def test_asking_again_has_an_end(tmp_path: Path) -> None:
     made, model = await make(Minds([]), tmp_path, wish=Wish(queries=2))
 
@@ -244,13 +274,13 @@ async def test_a_failed_call_leaves_the_context_unfinished_and_drops_no_query(tm
             return RequestRejectedError("m", 400, "out of order")
         return minds.reply(messages, options)
 
-    minds = Minds([right(GOOD[0]), right(GOOD[1])])
+    minds = Minds([right(GOOD[0]), right(GOOD[1]), right(GOOD[2])])
     one, _ = maker(ScriptedModel(reply), tmp_path, wish=Wish(queries=2))
 
     made = await one.make(sources_of(samples(1))[0])
 
     assert [kept.question for kept in made.kept] == [GOOD[0]]
-    assert made.dropped == ()
+    assert made.dropped == (), "what waits for a solver is not surplus"
     assert made.error.startswith("RequestRejectedError")
     assert not made.stops_all
 
