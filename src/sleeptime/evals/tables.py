@@ -2,8 +2,8 @@
 
     tables(findings) → name of a table → its rows, all with the same columns
 
-A measure takes three columns, its value and the ends of its interval; the first one of a row also says
-what it was measured on. What was not measured is None, and `note` says why.
+A measure takes three columns, its value and the ends of its interval; the first one of a row that was
+taken also says what it was measured on. What was not measured is None, and `note` says why.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ def _row(facts: Mapping[str, Value], **measures: Measure | None) -> Row:
         row[name] = None if measure is None else measure.value
         row[f"{name}_low"] = None if measure is None else measure.low
         row[f"{name}_high"] = None if measure is None else measure.high
-    first = next(measure for measure in measures.values() if measure is not None)
+    taken = [measure for measure in measures.values() if measure is not None]
+    first = next((measure for measure in taken if measure.value is not None), taken[0])
     notes = (f"{name}: {measure.note}" for name, measure in measures.items() if measure is not None and measure.note)
     return row | {
         "contexts": first.contexts,
