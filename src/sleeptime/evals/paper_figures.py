@@ -9,6 +9,7 @@ file computes nothing and knows nothing about pages or files.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -343,7 +344,7 @@ def _draw_panel(
         panel.bars(shown, NO_SLEEP)
         panel.dots(shown, NO_SLEEP, shape="square", is_filled=is_filled)
     panel.names(slept, SLEEP)
-    panel.names([point for point in passed if point["label"] in names], NO_SLEEP)
+    panel.names([point for point in passed if point["label"] in names], NO_SLEEP, sides="esnw")
     panel.line_name("one answer after sleep", efficient, SLEEP)
     panel.line_name("pass@k", passed, NO_SLEEP)
     if voted:
@@ -792,7 +793,7 @@ def _points_axis(y: Scale, title: str | None) -> alt.Axis:
 
 def _name_axis(names: Sequence[str | list[str]], title: str | None, *, first: int = 1) -> alt.Axis:
     """An axis whose whole numbers have names; one of several lines is a list."""
-    quoted = str([list(name) if isinstance(name, list) else name for name in names])
+    quoted = json.dumps(list(names), ensure_ascii=False)
     return alt.Axis(
         values=list(range(first, first + len(names))),
         labelExpr=f"{quoted}[datum.value - {first}]",
