@@ -281,6 +281,13 @@ def test_tokens_needed_are_what_accuracy_is_reached_for_and_back() -> None:
     assert stats.tokens_needed(stats.accuracies_for(tokens, curve), curve) == pytest.approx(tokens)
 
 
+def test_an_arm_that_was_measured_at_no_level_has_no_ratio() -> None:
+    weights, measured = np.ones((1, 400)), [trial("v0", 0.9, 4)]
+
+    assert np.isnan(stats.interpolated_ratio(measured, [], weights)).all()
+    assert np.isnan(stats.interpolated_ratio([], measured, weights)).all()
+
+
 def test_no_tokens_are_enough_where_an_arm_never_gets_there() -> None:
     curve = stats.curve_of([trial("v0", 0.20, 4)], np.ones((1, 400)))
 

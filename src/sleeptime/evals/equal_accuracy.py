@@ -35,7 +35,7 @@ def compare(grids: RunGrids, with_sleep: Arm, among: Mask, *, stratum: str = "")
     if not levels:
         return None
     plain, learned = ([grids.trial(curve[level], among) for level in levels] for curve in (without, slept))
-    match = stats.match_levels(plain, learned, seed=grids.seed, unit=grids.unit)
+    match = stats.match_levels(plain, learned, seed=grids.seed, unit=grids.unit, shares=grids.shares)
     asked = [grids.asked_by(curve[level]) for curve in (without, slept) for level in levels]
     along = _along_the_curves(grids, plain, learned, among, among & np.logical_and.reduce(asked))
     return Comparison(

@@ -79,6 +79,11 @@ class RunGrids:
         return "contexts" if self.clusters == self.contexts else "clusters"
 
     @cached_property
+    def shares(self) -> Array:
+        """The draws that every claim of equal accuracy shares (see `stats.inferiority_p`)."""
+        return stats.draw_shares(self.clusters, seed=self.seed)
+
+    @cached_property
     def everything(self) -> Mask:
         """The queries that the run asks."""
         return ~np.isnan(self._context_of)

@@ -138,6 +138,7 @@ def match_levels(
     seed: int,
     margin: float = MARGIN,
     unit: str = "contexts",
+    shares: Array | None = None,
 ) -> Match:
     """Choose the levels of a comparison at equal accuracy, fair to the arm without sleep.
 
@@ -145,7 +146,7 @@ def match_levels(
     sleep must be shown to be less than *margin* below that best. Every level with sleep
     is a try, so the tries share one chance of error, 2.5 %, by Holm's procedure, which
     needs no order among them. Levels are chosen once, on the whole sample.
-    *unit* is what a row of the grids is called.
+    *unit* is what a row of the grids is called; *shares* are those of `draw_shares`, where they are drawn already.
     """
     without = [trial for trial in without if not np.isnan(_mean(trial.correct))]
     if not without:
@@ -155,7 +156,8 @@ def match_levels(
     cheapest = min(enough, key=lambda trial: _mean(trial.tokens))
     slept = [trial for trial in with_sleep if not np.isnan(_mean(trial.correct - best.correct))]
     slept.sort(key=lambda trial: _mean(trial.tokens))
-    shares = draw_shares(best.correct.shape[0], seed=seed)
+    if shares is None:
+        shares = draw_shares(best.correct.shape[0], seed=seed)
     too_few = f"{np.count_nonzero(~np.isnan(best.correct).all(axis=1))} {unit} are too few"
     tail = (1 - CONFIDENCE) / 2
     tried = holm([inferiority_p(trial.correct, best.correct, shares, margin=margin) for trial in slept], alpha=tail)
@@ -261,9 +263,11 @@ def curve_of(trials: Sequence[Trial], weights: Array) -> Curve:
 
 def _means_by_column(grids: Sequence[Array], weights: Array) -> Array:
     """The means of several grids, one column each: one product for all is quicker than one for each."""
-    sums = np.stack([np.nansum(grid, axis=1) for grid in grids], axis=1)
-    counts = np.stack([np.count_nonzero(~np.isnan(grid), axis=1) for grid in grids], axis=1)
-    return ratios(weights @ sums, weights @ counts.astype(np.float64))
+    sums, counts = np.zeros((weights.shape[1], len(grids))), np.zeros((weights.shape[1], len(grids)))
+    for column, grid in enumerate(grids):
+        sums[:, column] = np.nansum(grid, axis=1)
+        counts[:, column] = np.count_nonzero(~np.isnan(grid), axis=1)
+    return ratios(weights @ sums, weights @ counts)
 
 
 def accuracies_for(tokens: Array, curve: Curve) -> Array:
@@ -304,7 +308,7 @@ def interpolated_ratio(
 
 def ratio_at_best(without: Curve, with_sleep: Curve, *, margin: float = MARGIN) -> Array:
     """The same as `interpolated_ratio`, of curves that are made already."""
-    target = np.fmax.reduce(without.correct, axis=1)[:, None] - margin
+    target = np.fmax.reduce(without.correct, axis=1, initial=-np.inf)[:, None] - margin
     return ratios(*(tokens_needed(target, curve)[:, 0] for curve in (without, with_sleep)))
 
 
