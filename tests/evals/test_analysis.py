@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import CARD, ONCE, answers, asks, run_of, simulated, sleeps
 from scipy import stats as scipy_stats
@@ -331,6 +331,7 @@ def many_draws(draw: st.DrawFn) -> draws.Votes:
     return draws.Votes(right=right + (1 if not wrong and not unread else 0), wrong=wrong, unread=unread)
 
 
+@settings(deadline=None)
 @given(many_draws())
 def test_pass_at_k_is_what_the_hypergeometric_distribution_says_and_never_falls(votes: draws.Votes) -> None:
     ours = draws.pass_at(votes)
@@ -340,6 +341,7 @@ def test_pass_at_k_is_what_the_hypergeometric_distribution_says_and_never_falls(
     assert ours == sorted(ours)
 
 
+@settings(deadline=None)
 @given(many_draws())
 def test_majority_at_k_is_the_mean_over_all_subsets_of_the_draws(votes: draws.Votes) -> None:
     drawn = ["right"] * votes.right + [str(i) for i, many in enumerate(votes.wrong) for _ in range(many)]
@@ -355,6 +357,7 @@ def test_majority_at_k_is_the_mean_over_all_subsets_of_the_draws(votes: draws.Vo
         assert ours == pytest.approx(sum(map(share_won, subsets)) / comb(len(drawn), k))
 
 
+@settings(deadline=None)
 @given(many_draws())
 def test_a_majority_of_one_is_right_as_often_as_one_draw(votes: draws.Votes) -> None:
     assert draws.majority_at(votes)[0] == pytest.approx(votes.right / votes.drawn)
