@@ -117,6 +117,8 @@ def comparison(stratum: str = "", *, with_sleep: Arm = "sleep", shift: float = 0
         as_measured=measure(3.93, 0.31) if with_sleep == "sleep" else measure(None),
         interpolated=measure(3.7, 0.4),
         gains=(*gains, *far),
+        shifts=tuple((level, replace(gain, value=(gain.value or 0) + 0.01)) for level, gain in (*gains, *far)),
+        savings=tuple((f"v{i}", measure(1.0 + i, 0.5)) for i in range(5)),
     )
 
 
@@ -247,6 +249,7 @@ def control(arm: Arm, level: str, accuracy: float, tokens: float) -> Control:
         tokens=measure(tokens, 0.5),
         gain=measure(accuracy - 0.12, 0.03),
         below_sleep=measure(0.63 - accuracy, 0.04),
+        sleep=share(0.63),
     )
 
 

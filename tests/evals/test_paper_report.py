@@ -162,7 +162,19 @@ def test_key_numbers_keep_their_intervals(whole: Page) -> None:
         str(found.QUERIES),
         str(found.CONTEXTS),
     ]
+    assert rows["The same for the accuracy of v2 without sleep (sleep, sees context and notes)"][0] == "3.00×"
     assert rows["Queries per context from which sleep pays, t\u00a0=\u00a04"][:2] == ["1.7", "1.4 to 2.0"]
+
+
+def test_a_saving_of_nothing_is_told_as_never_reached() -> None:
+    never = replace(found.comparison(), savings=(("v4", replace(found.measure(0.0), low=0.0)),))
+
+    told = {
+        line.words: (line.value, line.note)
+        for line in paper_words.key_lines(found.findings(comparisons=(never,)), "e1")
+    }
+
+    assert ("0.00×", paper_words.NEVER_REACHED) in told.values()
 
 
 def test_what_failed_and_where_it_comes_from_is_told(whole: Page) -> None:

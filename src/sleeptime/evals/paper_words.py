@@ -20,6 +20,7 @@ from sleeptime.evals.results import ARMS
 from sleeptime.models.names import TINY
 
 TINY_CAVEAT = "A tiny model on synthetic tasks shows the mechanism, not the numbers of a large model."
+NEVER_REACHED = "0: no number of tokens is enough with sleep"
 FEW_CLUSTERS = 100
 """With fewer, intervals are wide and no small difference can be shown."""
 
@@ -155,6 +156,9 @@ def _equal_accuracy_lines(findings: Findings) -> list[Line]:
         else:
             told.append(_noted(shown, f"{each.match.with_sleep} against {each.match.without}"))
         told.append(_line(f"The same along both curves ({where})", each.interpolated, "times"))
+        for level, saving in each.savings if each.with_sleep == "sleep" else ():
+            line = _line(f"The same for the accuracy of {level} without sleep ({where})", saving, "times")
+            told.append(_noted(line, NEVER_REACHED) if saving.value == 0 else line)
         told += [
             _line(f"Accuracy gained by sleep at {level} ({where})", gain, "points")
             for level, gain in dict((each.gains[0], each.gains[-1]) if each.gains else ()).items()
@@ -324,7 +328,15 @@ def _points_sheet(findings: Findings) -> list[Sheet]:
         for each in (*findings.comparisons, *findings.strata)
     )
     gains = tuple(
-        (ARMS[each.with_sleep], each.stratum or "all", level, said(gain, "points"), _count(gain.queries))
+        (
+            ARMS[each.with_sleep],
+            each.stratum or "all",
+            level,
+            said(gain, "points"),
+            said(dict(each.shifts).get(level), "points"),
+            said(dict(each.savings).get(level), "times"),
+            _count(gain.queries),
+        )
         for each in (*findings.comparisons, *findings.strata)
         for level, gain in each.gains
     )
@@ -338,7 +350,15 @@ def _points_sheet(findings: Findings) -> list[Sheet]:
         ),
         Sheet(
             title="What sleep gains at each level",
-            head=("arm", "stratum", "level", "accuracy with − without", "queries"),
+            head=(
+                "arm",
+                "stratum",
+                "level",
+                "gained at it",
+                "gained for as many tokens",
+                "tokens without / with, at its accuracy",
+                "queries",
+            ),
             rows=gains,
             names=3,
         ),
@@ -459,11 +479,12 @@ def _controls_sheet(title: str, controls: Iterable[Control]) -> list[Sheet]:
             said(each.tokens, "number"),
             said(each.gain, "points"),
             said(each.below_sleep, "points"),
+            said(each.sleep, "share"),
         )
         for each in controls
     )
     head = ("arm", "level", "accuracy", "test-time tokens", "over no sleep", "sleep over it")
-    return [Sheet(title=title, head=head, rows=rows, names=2)]
+    return [Sheet(title=title, head=(*head, "sleep"), rows=rows, names=2)]
 
 
 def _totals_sheet(findings: Findings) -> list[Sheet]:
