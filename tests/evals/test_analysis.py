@@ -678,6 +678,98 @@ def test_helping_and_saturating_are_told_apart(
     assert part in said.because
 
 
+@pytest.mark.parametrize(
+    ("guess", "sleep", "verdict"),
+    [
+        ((0.1, 0.2), (0.5, 0.6), "shown"),
+        ((0.2, 0.3), (0.5, 0.6), "not shown"),
+        ((0.4, 0.45), (0.6, 0.7), "contradicted"),
+    ],
+)
+def test_far_below_is_less_than_half(guess: tuple[float, float], sleep: tuple[float, float], verdict: str) -> None:
+    asked = asks(8)
+    cell = Cell(arm="guess", level="v0")
+    rows = [*answers(SLEPT, asked, "+" * 8), *answers(cell, asked, "1" * 8)]
+    found = analyse(run_of([SLEPT, cell], asked, rows, sleeps(asked), names=["e8"]))
+
+    guesses = tuple(replace(each, accuracy=measure(*guess), sleep=measure(*sleep)) for each in found.guesses)
+
+    (said, *_) = claims.judge(replace(found, guesses=guesses))
+    assert said.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("leads", "verdict", "where"),
+    [
+        ([(0.1, 0.3), (0.1, 0.3)], "shown", "more accurate at k = 1–2 and less at k = none"),
+        ([(0.1, 0.3), (-0.1, 0.3)], "not shown", "more accurate at k = 1 and less at k = none"),
+        ([(0.1, 0.3), (-0.3, -0.1)], "contradicted", "more accurate at k = 1 and less at k = 2"),
+    ],
+)
+def test_sleep_beats_draws_only_where_it_does_at_every_k(
+    leads: list[tuple[float, float]], verdict: str, where: str
+) -> None:
+    asked = asks(8)
+    rows = [*answers(SLEPT, asked, "+" * 8, 8), *answers(DRAWS, asked, ["+1"] * 8, 5)]
+    found = analyse(run_of([SLEPT, DRAWS], asked, rows, sleeps(asked), names=["e3"]))
+
+    points = tuple(replace(each, over_pass=measure(*lead)) for each, lead in zip(found.draws, leads, strict=True))
+
+    (said, *_) = claims.judge(replace(found, draws=points))
+    assert said.verdict == verdict
+    assert where in said.because
+
+
+@pytest.mark.parametrize(
+    ("gain", "verdict"),
+    [
+        ((-0.05, 0.01), "shown"),
+        ((-0.05, 0.03), "not shown"),
+        ((0.01, 0.03), "not shown"),
+        ((0.03, 0.1), "contradicted"),
+    ],
+)
+def test_a_control_gains_nothing_where_it_is_shown_to_gain_less_than_the_margin(
+    gain: tuple[float, float], verdict: str
+) -> None:
+    asked = asks(8)
+    placebo = Cell(arm="placebo", level="v0", sleeping=ONCE)
+    rows = [row for cell in (PLAIN, SLEPT, placebo) for row in answers(cell, asked, "+1" * 4)]
+    found = analyse(run_of([PLAIN, SLEPT, placebo], asked, rows, sleeps(asked)))
+
+    controls = tuple(replace(each, gain=measure(*gain)) for each in found.controls)
+    told = claims.judge(replace(found, controls=controls))
+
+    assert next(each for each in told if "Another context" in each.words).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("shift", "saving", "verdict"),
+    [
+        ((0.1, 0.3), (0.5, 0.9), "shown"),
+        ((-0.1, 0.1), (1.2, 3.0), "shown"),
+        ((-0.1, 0.1), (0.5, 1.1), "not shown"),
+        ((-0.3, -0.1), (0.9, 1.1), "not shown"),
+        ((-0.3, -0.1), (0.5, 0.9), "contradicted"),
+    ],
+)
+def test_the_curve_is_shifted_where_sleep_is_more_accurate_or_takes_fewer_tokens_at_all_levels_but_the_highest(
+    shift: tuple[float, float], saving: tuple[float, float], verdict: str
+) -> None:
+    found = analyse(swept())
+    worse = measure(-0.9, -0.8)
+
+    compared = replace(
+        comparison(found),
+        shifts=(("v0", measure(*shift)), ("v4", worse)),
+        savings=(("v0", measure(*saving)), ("v4", worse)),
+    )
+
+    (said, *_) = claims.judge(replace(found, comparisons=(compared,)))
+    assert said.verdict == verdict
+    assert "v4" not in said.because
+
+
 def test_cheaper_at_ten_queries_and_dearer_at_one_are_judged_by_the_ratio_of_costs() -> None:
     found = analyse(swept(250))
     measured = found.amortisation
