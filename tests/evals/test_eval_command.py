@@ -204,6 +204,20 @@ def test_inspect_reads_the_logs_and_counts_the_same_tokens(data: Path, tmp_path:
     assert sum(usage.output_tokens for sample in samples for usage in sample.model_usage.values()) == answered + slept
 
 
+def test_mine_says_on_one_page_whether_sleeping_pays_and_where_the_figures_are(data: Path, tmp_path: Path) -> None:
+    with serve(answering) as fake:
+        told = run("mine", str(data), "--model", fake.name, "--levels", "0,4", "--out", "run", home=tmp_path)
+        before = len(fake.calls)
+        again = run("mine", str(data), "--model", fake.name, "--levels", "0,4", "--out", "run", "--json", home=tmp_path)
+        assert len(fake.calls) == before
+
+    judged = json.loads(again.stdout)
+    assert judged["headline"] in " ".join(told.stdout.split())
+    assert judged["outcome"] == "too few contexts"  # all are right with and without sleep, and six show nothing
+    assert judged["missing"] == 0
+    assert (tmp_path / judged["report"]).exists()
+
+
 def test_plain_inspect_runs_the_experiments_by_name(tmp_path: Path) -> None:
     inspect = Path(sys.executable).with_name("inspect")
     command = [str(inspect), "eval", "sleeptime/e8", "--model", "sleeptime/tiny", "-T", "dataset=stateful-chains"]
@@ -242,6 +256,6 @@ def test_errors_say_what_to_do(arguments: tuple[str, ...], code: int, words: str
 def test_the_list_tells_claims_before_any_run(tmp_path: Path) -> None:
     told = json.loads(run("list", "--json", home=tmp_path).stdout)
 
-    assert [each["id"] for each in told["experiments"]] == ["e1", "e2", "e3", "e4", "e5", "e6", "e8"]
+    assert [each["id"] for each in told["experiments"]] == ["e1", "e2", "e3", "e4", "e5", "e6", "e8", "mine"]
     assert all(each["claim"] and each["paper"] for each in told["experiments"])
     assert "gsm-symbolic-p2" in told["datasets"]

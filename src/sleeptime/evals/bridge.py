@@ -149,7 +149,7 @@ class SleeptimeAPI(ModelAPI):
 _opened: set[SleeptimeAPI] = set()
 
 
-@hooks(name="sleeptime_models", description="Closes the library's models, and the servers of local ones.")
+@hooks(name="sleeptime_models", description="Closes the library's models, and the servers of local ones.")  # pyright: ignore[reportUntypedClassDecorator]  # Inspect's own
 class ClosesModels(Hooks):
     """Inspect opens models and never closes them: this is the end of a run that they are closed at."""
 

@@ -7,26 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
-import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from sleeptime.core.errors import InputError
+from sleeptime.evals import console
+from sleeptime.evals.console import counting, note, print_json, stdout
 from sleeptime.evals.make_queries_command import make_queries
 
 if TYPE_CHECKING:
-    from sleeptime.evals.forecast import Forecast
     from sleeptime.evals.results import Run
     from sleeptime.evals.runner import Wanted
-    from sleeptime.evals.splitter import SplitMode
 
 app = typer.Typer(
     help="Reproduce the paper's experiments, or find out whether sleeping pays on your own data.\n\n"
@@ -38,10 +31,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-stdout = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-stderr = Console(stderr=True)
-
-LOGGED_TENTHS = 20
+REPORT = "report"
+"""Folder of a run's report, within the run's own."""
 TINY_DATASET = "stateful-chains"
 """The tiny model speaks no English: it is asked about what it was made for, unless told otherwise."""
 
@@ -91,6 +82,10 @@ Split = Annotated[
     str,
     typer.Option("--split", help="How a problem is cut into context and query: hoist, sentence, or literal."),
 ]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Folder of the run; else one under sleeptime-runs/.", file_okay=False)
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print calls, tokens and money; spend nothing.")]
 Connections = Annotated[int, typer.Option("--connections", help="Calls at the same time.", min=1)]
 
 
@@ -102,7 +97,7 @@ def list_(as_json: Json = False) -> None:
 
     known = [experiments.load(name) for name in experiments.names()]
     if as_json:
-        _print_json(
+        print_json(
             {
                 "experiments": [
                     {"id": each.id, "title": each.title, "claim": each.claim.strip(), "paper": each.paper.strip()}
@@ -123,7 +118,7 @@ def list_(as_json: Json = False) -> None:
         )
     stdout.print("\n[bold]datasets[/bold]")
     for name, words in datasets.NAMES.items():
-        stdout.print(f"    {name:<18}{words}", highlight=False, markup=False)
+        stdout.print(f"    {name:<26}{words}", highlight=False, markup=False)
 
 
 @app.command()
@@ -147,10 +142,8 @@ def run(
     max_cost: MaxCost = None,
     prices: Prices = None,
     connections: Connections = 16,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the run; else one under sleeptime-runs/.", file_okay=False)
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print calls, tokens and money; spend nothing.")] = False,
+    out: Out = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Run experiments on a model.
@@ -166,17 +159,18 @@ def run(
     """
     _check_installed()
     from sleeptime.evals import datasets, experiments, runner  # noqa: PLC0415 - the module says why
-    from sleeptime.evals.forecast import forecast  # noqa: PLC0415 - the module says why
-    from sleeptime.evals.run_folder import read_if_begun  # noqa: PLC0415 - the module says why
-    from sleeptime.models.prices import load_cards  # noqa: PLC0415 - the module says why
 
-    wanted_names = experiments.names() if names == ["all"] else names
-    chosen_levels = [level.strip() for level in levels.split(",")] if levels else None
-    chosen = [experiments.load(name, levels=chosen_levels) for name in wanted_names]
+    wanted_names = [name for name in experiments.names() if name != experiments.OWN] if names == ["all"] else names
+    chosen = [experiments.load(name, levels=_levels(levels)) for name in wanted_names]
     drawn_from = tuple(_seeds(seeds))
     source = dataset or (TINY_DATASET if model == "tiny" else chosen[0].dataset)
     drawn = datasets.load(
-        source, data=data, split=_split(split), seeds=drawn_from, contexts=limit, queries_per_context=queries
+        source,
+        data=data,
+        split=console.split_mode(split),
+        seeds=drawn_from,
+        contexts=limit,
+        queries_per_context=queries,
     )
     wanted = asyncio.run(
         runner.plan_run(
@@ -186,43 +180,115 @@ def run(
             sleep_model=sleep_model,
             scoring_model=scoring_model,
             out=out,
-            seeds=drawn_from if source == TINY_DATASET else (),
+            seeds=drawn_from if source in datasets.GENERATED else (),
             limit=limit,
-            split=split,
+            split="" if source in datasets.GENERATED else split,
             max_cost_usd=max_cost,
-            cards=load_cards(prices) if prices else (),
+            cards=console.cards(prices),
         )
     )
     if dry_run:
-        foretold = forecast(
-            wanted.cells,
-            drawn.samples,
-            price=wanted.settings.price,
-            sleep_price=wanted.settings.sleep_price,
-            log_prob=wanted.log_prob,
-            measured=read_if_begun(wanted.folder),
-        )
-        _tell_forecast(wanted, foretold, as_json)
+        _tell_forecast(wanted, as_json)
         return
+    _tell_run(wanted, _measure(wanted, connections), as_json)
+
+
+@app.command()
+def mine(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA.jsonl",
+            help='A context a line: {"context": …, "queries": [{"question": …, "answer": …}]}.',
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
+    model: ModelName,
+    sleep_model: SleepModel = None,
+    limit: Limit = None,
+    levels: Levels = None,
+    max_cost: MaxCost = None,
+    prices: Prices = None,
+    connections: Connections = 16,
+    out: Out = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Find out on one page whether sleeping pays on your own data.
+
+    At which budget, from how many queries per context, and how sure that is. Twenty contexts tell little and fifty
+    something; `make-queries` writes more queries about the contexts you have.
+
+    For example:
+
+      sleeptime eval mine tickets.jsonl --model openai:gpt-5-mini --limit 50 --dry-run
+
+      sleeptime eval mine tickets.jsonl --model openai:gpt-5-mini --limit 50 --max-cost 2
+    """
+    _check_installed()
+    from sleeptime.evals import analysis, datasets, experiments, paper_report, runner, verdict  # noqa: PLC0415 - the module says why
+
+    experiment = experiments.load(experiments.OWN, levels=_levels(levels))
+    wanted = asyncio.run(
+        runner.plan_run(
+            [experiment],
+            datasets.load(str(path), contexts=limit),
+            model=model,
+            sleep_model=sleep_model,
+            out=out,
+            limit=limit,
+            max_cost_usd=max_cost,
+            cards=console.cards(prices),
+        )
+    )
+    if dry_run:
+        _tell_forecast(wanted, as_json)
+        return
+    done = _measure(wanted, connections)
+    judged = verdict.judge(analysis.analyse(done))
+    page = paper_report.write([done], wanted.folder / REPORT, experiments=[experiment])
+    if as_json:
+        print_json(dataclasses.asdict(judged) | {"report": str(page), **_summary(wanted, done)})
+    else:
+        typer.echo(verdict.render_text(judged))
+    note(f"Wrote {page}: every figure behind this. What was paid for is kept in {wanted.folder}.")
+    _fail_if_nothing(done)
+
+
+def _measure(wanted: Wanted, connections: int) -> Run:
+    """Run what is wanted behind a progress bar."""
+    from sleeptime.evals import runner  # noqa: PLC0415 - the module says why
+
     _tell_plan(wanted)
-    with _bar(wanted.steps) as on_row:
-        done = runner.run(wanted, concurrency=connections, on_row=on_row)
-    _tell_run(wanted, done, as_json)
+    with counting("measured", wanted.steps) as on_row:
+        return runner.run(wanted, concurrency=connections, on_row=on_row)
 
 
 def _tell_plan(wanted: Wanted) -> None:
     source = wanted.settings.provenance
     contexts = len({each.context_id for each in wanted.settings.asked})
     cap = "no cap, for no price is known" if wanted.max_cost_usd is None else f"at most {wanted.max_cost_usd:g} USD"
-    _note(f"{source.model} on {source.dataset}: {contexts} contexts, {len(wanted.settings.asked)} queries, {cap}.")
-    _note(f"Kept in {wanted.folder}; run the same again to go on after a stop.")
+    note(f"{source.model} on {source.dataset}: {contexts} contexts, {len(wanted.settings.asked)} queries, {cap}.")
+    note(f"Kept in {wanted.folder}; run the same again to go on after a stop.")
     for what, why in wanted.left_out.items():
-        _note(f"Left out: {what}: {why}.")
+        note(f"Left out: {what}: {why}.")
 
 
-def _tell_forecast(wanted: Wanted, foretold: Forecast, as_json: bool) -> None:
+def _tell_forecast(wanted: Wanted, as_json: bool) -> None:
+    from sleeptime.evals.forecast import forecast  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.run_folder import read_if_begun  # noqa: PLC0415 - the module says why
+
+    foretold = forecast(
+        wanted.cells,
+        wanted.dataset.samples,
+        price=wanted.settings.price,
+        sleep_price=wanted.settings.sleep_price,
+        log_prob=wanted.log_prob,
+        measured=read_if_begun(wanted.folder),
+    )
     if as_json:
-        _print_json(
+        print_json(
             {
                 "folder": str(wanted.folder),
                 "calls": foretold.calls,
@@ -235,10 +301,7 @@ def _tell_forecast(wanted: Wanted, foretold: Forecast, as_json: bool) -> None:
             }
         )
         return
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("what")
-    for column in ("calls", "input tokens", "output tokens", "USD"):
-        table.add_column(column, justify="right")
+    table = console.table("what", "calls", "input tokens", "output tokens", "USD")
     table.add_column("output")
     for line in foretold.lines:
         cost = "unknown" if line.cost_usd is None else f"{line.cost_usd:.3f}"
@@ -257,44 +320,52 @@ def _tell_forecast(wanted: Wanted, foretold: Forecast, as_json: bool) -> None:
     )
     stdout.print(table)
     _tell_plan(wanted)
-    _note(
+    note(
         "Input is estimated on the high side and at its full price. Output marked as assumed is a guess by level: "
         "run with a small --limit, then look again at that run with --dry-run for measured figures."
     )
     if wanted.max_cost_usd is not None and total is not None and total > wanted.max_cost_usd:
-        _note(
-            f"The forecast is above the cap of {wanted.max_cost_usd:g} USD: the run would stop there. See --max-cost."
-        )
+        note(f"The forecast is above the cap of {wanted.max_cost_usd:g} USD: the run would stop there. See --max-cost.")
 
 
 def _tell_run(wanted: Wanted, done: Run, as_json: bool) -> None:
-    missing = [row for row in done.rows if row.is_correct is None]
-    failed = [slept for slept in done.slept if slept.error]
-    spent = "unknown" if done.spent_usd is None else f"{done.spent_usd:.4f}"
+    told = _summary(wanted, done)
     if as_json:
-        _print_json(
-            {
-                "folder": str(wanted.folder),
-                "rows": len(done.rows),
-                "missing": len(missing),
-                "failed_sleeps": len(failed),
-                "paid_calls": done.paid_calls,
-                "spent_usd": done.spent_usd,
-                "errors": sorted({row.error for row in missing})[:10],
-                "wall_s": done.provenance.wall_s,
-            }
-        )
+        print_json(told)
     else:
         typer.echo(wanted.folder)
-        _note(
-            f"{len(done.rows):,} answers, {len(missing):,} of them missing; {len(done.slept):,} sleeps, "
-            f"{len(failed):,} of them failed; {done.paid_calls:,} calls paid, {spent} USD; "
+        spent = "unknown" if done.spent_usd is None else f"{done.spent_usd:.4f}"
+        note(
+            f"{told['rows']:,} answers, {told['missing']:,} of them missing; {len(done.slept):,} sleeps, "
+            f"{told['failed_sleeps']:,} of them failed; {done.paid_calls:,} calls paid, {spent} USD; "
             f"{done.provenance.wall_s:,.0f} s in all."
         )
-        for error in sorted({row.error for row in missing})[:3]:
-            _note(f"Missing: {error}")
-        _note(f"Next: sleeptime eval report {wanted.folder}, or: inspect view --log-dir {wanted.folder / 'logs'}")
-    if done.rows and len(missing) == len(done.rows):
+        for error in told["errors"][:3]:
+            note(f"Missing: {error}")
+        for what, why in done.not_measured.items():
+            if what not in wanted.left_out:
+                note(f"Not measured: {what}: {why}")
+        note(f"Next: sleeptime eval report {wanted.folder}, or: inspect view --log-dir {wanted.folder / 'logs'}")
+    _fail_if_nothing(done)
+
+
+def _summary(wanted: Wanted, done: Run) -> dict[str, Any]:  # Any: JSON
+    missing = [row for row in done.rows if row.is_correct is None]
+    return {
+        "folder": str(wanted.folder),
+        "rows": len(done.rows),
+        "missing": len(missing),
+        "failed_sleeps": sum(bool(slept.error) for slept in done.slept),
+        "paid_calls": done.paid_calls,
+        "spent_usd": done.spent_usd,
+        "errors": sorted({row.error for row in missing})[:10],
+        "not_measured": done.not_measured,
+        "wall_s": done.provenance.wall_s,
+    }
+
+
+def _fail_if_nothing(done: Run) -> None:
+    if all(row.is_correct is None for row in done.rows):
         raise typer.Exit(1)
 
 
@@ -324,15 +395,19 @@ def report(
     runs = [read_run(folder) for folder in folders]
     asked = dict.fromkeys(name for each in runs for name in each.experiments)
     known = [experiments.load(name) for name in experiments.names() if name in asked]
-    page = paper_report.write(runs, out or folders[0] / "report", experiments=known)
+    page = paper_report.write(runs, out or folders[0] / REPORT, experiments=known)
     if as_json:
-        _print_json([paper_report.as_json(each) for each in runs])
+        print_json([paper_report.as_json(each) for each in runs])
     else:
         typer.echo(page)
-    _note(f"Wrote {page}: open it in a browser. Figures, tables and Markdown lie beside it.")
+    note(f"Wrote {page}: open it in a browser. Figures, tables and Markdown lie beside it.")
 
 
 app.command("make-queries")(make_queries)
+
+
+def _levels(written: str | None) -> list[str] | None:
+    return [level.strip() for level in written.split(",")] if written else None
 
 
 def _seeds(written: str) -> list[int]:
@@ -345,46 +420,9 @@ def _seeds(written: str) -> list[int]:
     return seeds
 
 
-def _split(written: str) -> SplitMode:
-    from sleeptime.evals.splitter import SPLIT_MODES  # noqa: PLC0415 - the module says why
-
-    for mode in SPLIT_MODES:
-        if mode == written:
-            return mode
-    raise typer.BadParameter(f"--split is one of {', '.join(SPLIT_MODES)}, not {written!r}")
-
-
 def _check_installed() -> None:
     """Say what to install where the extra is missing."""
     import importlib.util  # noqa: PLC0415 - needed by this check alone
 
     if importlib.util.find_spec("inspect_ai") is None:
         raise InputError("`sleeptime eval` needs Inspect. Run: pip install 'sleeptime[eval]'")
-
-
-@contextmanager
-def _bar(steps: int) -> Generator[Callable[[], None]]:
-    """Show a bar on a terminal, and a line for every tenth of the way in a log."""
-    done = 0
-    if not stderr.is_terminal:
-
-        def on_row() -> None:
-            nonlocal done
-            done += 1
-            if steps >= LOGGED_TENTHS and done * 10 // steps > (done - 1) * 10 // steps:
-                _note(f"measured {done:,} of {steps:,}")
-
-        yield on_row
-        return
-    columns = (SpinnerColumn(), TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, transient=True) as progress:
-        bar = progress.add_task("", total=steps)
-        yield lambda: progress.advance(bar)
-
-
-def _note(words: str) -> None:
-    stderr.print(words, markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, default=str, indent=2, ensure_ascii=False))

@@ -225,7 +225,8 @@ _FILES: dict[str, tuple[_File, ...]] = {
     )
     for part in ("p1", "p2")
 }
-_FAMILIES = {"stateful-chains": "sheets", "stateful-clocks": "clocks"}
+GENERATED = {"stateful-chains": "sheets", "stateful-clocks": "clocks"}
+"""Datasets that are drawn from seeds, and the family of each."""
 _PARTS = {"aime": ("aime-2024", "aime-2025")}
 
 
@@ -246,7 +247,7 @@ def load(
     template come round and round, so that the first contexts are of as many templates as there
     are. Raises DatasetError, which says what to write or where to get the file.
     """
-    if name in _FAMILIES:
+    if name in GENERATED:
         return _generated(name, seeds, contexts, queries_per_context)
     if data is None and (given := environ.get("SLEEPTIME_DATA")):
         data = Path(given).expanduser()
@@ -312,7 +313,7 @@ def _generated(name: str, seeds: Sequence[int], contexts: int | None, queries: i
         (seed, number, sheet)
         for seed in seeds
         for number, sheet in enumerate(
-            chains.draw(seed, contexts=contexts or 500, queries_per_context=queries or 4, family=_FAMILIES[name])
+            chains.draw(seed, contexts=contexts or 500, queries_per_context=queries or 4, family=GENERATED[name])
         )
     ]
     samples = tuple(

@@ -18,6 +18,9 @@ from sleeptime.core.budget import Level
 from sleeptime.core.errors import InputError, SleeptimeError
 from sleeptime.evals.results import DRAW_TEMPERATURE, SLEPT, Arm, Cell, Sleeping
 
+OWN = "mine"
+"""The experiment on a user's own data, which the paper has no counterpart of."""
+
 _KEYS = ("id", "title", "claim", "paper", "dataset", "max_cost_usd", "log_prob", "sleep", "measure")
 _MEASURE_KEYS = ("arm", "levels", "samples", "efforts", "draws", "temperature", "queries", "sleep")
 
@@ -45,9 +48,10 @@ class Experiment:
 
 
 def names() -> list[str]:
-    """List the experiments that ship."""
+    """List the experiments that ship: the paper's, then the one on your own data."""
     folder = resources.files("sleeptime.evals").joinpath("experiments")
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    found = [entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")]
+    return sorted(found, key=lambda name: (name == OWN, name))
 
 
 def load(name: str, *, levels: Sequence[str] | None = None) -> Experiment:

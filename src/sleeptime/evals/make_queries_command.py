@@ -6,23 +6,22 @@ Models and data are imported inside the command: `sleeptime --help` needs none o
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import time
-from collections.abc import Callable, Generator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from sleeptime.core.budget import Level
 from sleeptime.core.errors import BudgetError, InputError
+from sleeptime.evals import console
+from sleeptime.evals.console import counting, note, print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from sleeptime.core.usage import PriceCard
@@ -30,17 +29,11 @@ if TYPE_CHECKING:
     from sleeptime.evals.forecast import Forecast
     from sleeptime.evals.more_queries import Made, Source, Wish
     from sleeptime.evals.query_file import Recipe
-    from sleeptime.evals.splitter import SplitMode
     from sleeptime.models.protocol import Model
 
 DEFAULT_MAX_COST_USD = 5.0
 FOLDER = "sleeptime-runs"
-LOGGED_TENTHS = 20
 LONGEST_EXAMPLE = 90
-_WIDE = 160  # a table that goes to a file or a pipe is not squeezed into 80 columns
-
-stdout = Console(soft_wrap=True)
-stderr = Console(stderr=True)
 
 
 def make_queries(
@@ -115,9 +108,8 @@ def make_queries(
     from sleeptime.evals import datasets  # noqa: PLC0415 - the module says why
     from sleeptime.evals.more_queries import Wish, sources_of  # noqa: PLC0415 - the module says why
     from sleeptime.evals.provenance import card_of  # noqa: PLC0415 - the module says why
-    from sleeptime.models.prices import load_cards  # noqa: PLC0415 - the module says why
 
-    mode = _split_mode(split)
+    mode = console.split_mode(split)
     try:
         wish = Wish(queries=queries, solvers=solvers, level=Level.parse(level))
     except BudgetError as error:
@@ -127,7 +119,7 @@ def make_queries(
     sources = sources_of(drawn.samples)
     if not sources:
         raise InputError(f"No context of {source} has any text to ask about.")
-    cards = load_cards(prices) if prices else ()
+    cards = console.cards(prices)
     priced = {name: card_of(name, cards) for name in (model, solver)}
     cap = _cap(max_cost, priced)
     path = out or Path(FOLDER) / f"{_slug(drawn.name, model, solver_model)}.jsonl"
@@ -137,12 +129,12 @@ def make_queries(
         foretold = forecast(sources, wish, writer_price=priced[model], solver_price=priced[solver])
         _tell_forecast(foretold, path, cap, as_json)
         return
-    _note(f"{model} writes {queries} queries on each of {len(sources)} contexts of {drawn.name}; {solver} solves them.")
+    note(f"{model} writes {queries} queries on each of {len(sources)} contexts of {drawn.name}; {solver} solves them.")
     if solver == model:
-        _note("The writer solves its own queries, in runs that do not know its answers. See --solver-model.")
+        note("The writer solves its own queries, in runs that do not know its answers. See --solver-model.")
     limit_words = "no cap, for no price is known" if cap is None else f"at most {cap:g} USD"
-    _note(f"Written to {path}, {limit_words}; run the same again to go on after a stop.")
-    with _bar(len(sources)) as on_made:
+    note(f"Written to {path}, {limit_words}; run the same again to go on after a stop.")
+    with counting("contexts", len(sources)) as on_made:
         report, is_done = asyncio.run(
             _make(drawn, sources, wish, model, solver, priced, path, split, cap, connections, on_made)
         )
@@ -232,15 +224,6 @@ def _recipe(drawn: Dataset, wish: Wish, writer: Model, solver: Model, split: str
     )
 
 
-def _split_mode(written: str) -> SplitMode:
-    from sleeptime.evals.splitter import SPLIT_MODES  # noqa: PLC0415 - the module says why
-
-    for mode in SPLIT_MODES:
-        if mode == written:
-            return mode
-    raise typer.BadParameter(f"--split is one of {', '.join(SPLIT_MODES)}, not {written!r}")
-
-
 def _cap(max_cost: float | None, priced: dict[str, PriceCard | None]) -> float | None:
     unknown = [name for name, card in priced.items() if card is None]
     if max_cost is not None and unknown:
@@ -252,7 +235,7 @@ def _cap(max_cost: float | None, priced: dict[str, PriceCard | None]) -> float |
 
 def _tell_forecast(foretold: Forecast, path: Path, cap: float | None, as_json: bool) -> None:
     if as_json:
-        _print_json(
+        print_json(
             {
                 "file": str(path),
                 "calls": foretold.calls,
@@ -273,17 +256,15 @@ def _tell_forecast(foretold: Forecast, path: Path, cap: float | None, as_json: b
             }
         )
         return
-    table = _table("what")
-    for column in ("calls", "input tokens", "output tokens", "USD"):
-        table.add_column(column, justify="right")
+    table = console.table("what", "calls", "input tokens", "output tokens", "USD")
     rows = [(line.what, line.calls, line.usage, line.cost_usd) for line in foretold.lines]
     for what, calls, usage, cost in (*rows, ("in all", foretold.calls, foretold.usage, foretold.cost_usd)):
         money = "unknown" if cost is None else f"{cost:.3f}"
         table.add_row(what, f"{calls:,}", f"{usage.input_tokens:,}", f"{usage.output_tokens:,}", money)
     stdout.print(table)
-    _note("Output is assumed, and that no query is dropped; dropped ones are written and solved anew, up to the cap.")
+    note("Output is assumed, and that no query is dropped; dropped ones are written and solved anew, up to the cap.")
     if cap is not None and foretold.cost_usd is not None and foretold.cost_usd > cap:
-        _note(f"The forecast is above the cap of {cap:g} USD: it would stop there. See --max-cost.")
+        note(f"The forecast is above the cap of {cap:g} USD: it would stop there. See --max-cost.")
 
 
 def _tell(report: dict[str, Any], path: Path, as_json: bool) -> None:  # Any: JSON
@@ -291,70 +272,35 @@ def _tell(report: dict[str, Any], path: Path, as_json: bool) -> None:  # Any: JS
 
     contexts, queries, agreement = report["contexts"], report["queries"], report["agreement"]
     if report["dropped"]:
-        table = _table("dropped")
-        table.add_column("queries", justify="right")
+        table = console.table("dropped", "queries")
         table.add_column("an example")
         for reason, drop in report["dropped"].items():
             example = drop["examples"][0]
             words = f"{example['question'] or 'no question'} ({example['because'] or drop['words']})"
             shown = words if len(words) <= LONGEST_EXAMPLE else f"{words[: LONGEST_EXAMPLE - 1]}…"
             table.add_row(reason, f"{drop['count']:,}", " ".join(shown.split()))
-        console = stderr if stderr.is_terminal else Console(stderr=True, width=_WIDE)
-        console.print(table, markup=False, highlight=False)
+        wide = stderr if stderr.is_terminal else Console(stderr=True, width=console.WIDE)
+        wide.print(table, markup=False, highlight=False)
     spent = "unknown" if report["spent_usd"] is None else f"{report['spent_usd']:.4f}"
-    _note(
+    note(
         f"{queries['kept']:,} of {queries['written']:,} written queries kept, on {contexts['finished']:,} of "
         f"{contexts['wanted']:,} contexts, {contexts['lacking']:,} of which have fewer than wanted; "
         f"{report['paid_calls']:,} calls paid, {spent} USD."
     )
-    _note(
+    note(
         f"Of {agreement['solved']:,} solved, the solver's runs agreed on {agreement['solvers_agreed']:,}, "
         f"and with the writer on {agreement['writer_agreed']:,}."
     )
     for error in report["errors"][:3]:
-        _note(f"Unfinished: {error}")
+        note(f"Unfinished: {error}")
     if as_json:
-        _print_json({"file": str(path)} | report)
+        print_json({"file": str(path)} | report)
     elif path.exists():
         typer.echo(path)
-    _note(f"Why, with more examples: {report_path(path)}")
-
-
-def _table(first: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column(first)
-    return table
+    note(f"Why, with more examples: {report_path(path)}")
 
 
 def _slug(dataset: str, model: str, solver_model: str | None) -> str:
     """The same wish gets the same file, so that running again goes on."""
     told = ["more-queries", dataset, model, f"solver-{solver_model}" if solver_model else ""]
     return re.sub(r"[^\w.]+", "-", " ".join(filter(None, told))).strip("-")
-
-
-@contextmanager
-def _bar(contexts: int) -> Generator[Callable[[], None]]:
-    """Show a bar on a terminal, and a line for every tenth of the way in a log."""
-    done = 0
-    if not stderr.is_terminal:
-
-        def on_made() -> None:
-            nonlocal done
-            done += 1
-            if contexts >= LOGGED_TENTHS and done * 10 // contexts > (done - 1) * 10 // contexts:
-                _note(f"finished {done:,} of {contexts:,} contexts")
-
-        yield on_made
-        return
-    columns = (SpinnerColumn(), TextColumn("contexts"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, transient=True) as progress:
-        bar = progress.add_task("", total=contexts)
-        yield lambda: progress.advance(bar)
-
-
-def _note(words: str) -> None:
-    stderr.print(words, markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, default=str, indent=2, ensure_ascii=False))

@@ -10,7 +10,9 @@ more. The same folder is gone on with by the same run, and refused to another.
 
 from __future__ import annotations
 
+import re
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +24,8 @@ from sleeptime.evals.experiments import joined
 from sleeptime.evals.journal import Journal, connect
 from sleeptime.evals.results import Asked, Cell, Provenance, Row, Run, Slept, Surprise
 
+RUNS = "sleeptime-runs"
+"""Where runs are kept unless told otherwise, in the folder at hand."""
 SETTINGS_FILE, DATABASE_FILE, LOGS = "run.json", "run.db", "logs"
 
 _SCHEMA = """
@@ -192,6 +196,13 @@ def read_run(path: Path) -> Run:
         )
     finally:
         connection.close()
+
+
+def folder_name(what: str, model: str, sleep_model: str, dataset: str, limit: int | None, seeds: Sequence[int]) -> str:
+    """Name the folder of a run after what it asks: running the same again then goes on with it."""
+    told = [what, dataset, model, f"sleep-{sleep_model}" if sleep_model != model else ""]
+    told += [f"limit-{limit}" if limit else "", "seeds-" + "-".join(map(str, seeds)) if seeds else ""]
+    return re.sub(r"[^\w.]+", "-", " ".join(filter(None, told))).strip("-")
 
 
 def read_if_begun(path: Path) -> Run | None:

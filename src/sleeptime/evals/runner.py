@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from inspect_ai import eval_set
+from inspect_ai import eval_set  # pyright: ignore[reportUnknownVariableType]  # Inspect leaves a parameter untyped
 from inspect_ai.log import list_eval_logs
 from inspect_ai.model import get_model
 
@@ -29,20 +29,19 @@ from sleeptime.core.budget import Level
 from sleeptime.core.errors import BudgetError
 from sleeptime.core.usage import PriceCard
 from sleeptime.evals import _registry
-from sleeptime.evals.arms import Measurer, Models
+from sleeptime.evals.arms import Measurer, Models, first_queries
 from sleeptime.evals.bridge import API
 from sleeptime.evals.datasets import Dataset
 from sleeptime.evals.experiments import Experiment
 from sleeptime.evals.provenance import Names, settings_of
 from sleeptime.evals.results import Cell, Run
-from sleeptime.evals.run_folder import RunFolder, Settings, open_folder, read_run
-from sleeptime.evals.tasks import SURPRISE, first_queries, task_of
+from sleeptime.evals.run_folder import RUNS, RunFolder, Settings, folder_name, open_folder, read_run
+from sleeptime.evals.tasks import SURPRISE, task_of
 from sleeptime.models import open_model
 from sleeptime.models.names import TINY
 from sleeptime.models.protocol import Abilities
 
 CONCURRENCY = 16
-RUNS = "sleeptime-runs"
 REGISTERED = _registry.__all__
 """Importing the registry is what makes Inspect know our models, also where the package is not installed."""
 
@@ -112,7 +111,7 @@ async def plan_run(
     if wants_log_prob and not abilities[names[2]].log_probs:
         left_out[SURPRISE] = f"{names[2]} gives no log-probabilities of a given text; name a --scoring-model that does"
     return Wanted(
-        folder=out or Path(RUNS) / _slug(model, sleep_model, dataset.name, limit, seeds),
+        folder=out or Path(RUNS) / folder_name("", model, names[1], dataset.name, limit, seeds),
         settings=settings,
         dataset=dataset,
         cells=tuple(cell for cell in settings.cells if cell.id not in left_out),
@@ -226,10 +225,3 @@ def _task_name(cell: Cell) -> str:
     queries = f"q{cell.queries}" if cell.queries is not None else ""
     draws = f"d{cell.draws}" if cell.draws > 1 else ""
     return re.sub(r"[^a-zA-Z0-9.]+", "-", " ".join(filter(None, (cell.id, draws, queries))))
-
-
-def _slug(model: str, sleep_model: str | None, dataset: str, limit: int | None, seeds: Sequence[int]) -> str:
-    """The same run gets the same folder, so that running again goes on."""
-    told = [dataset, model, f"sleep-{sleep_model}" if sleep_model else "", f"limit-{limit}" if limit else ""]
-    told.append("seeds-" + "-".join(map(str, seeds)) if seeds else "")
-    return re.sub(r"[^\w.]+", "-", " ".join(filter(None, told))).strip("-")

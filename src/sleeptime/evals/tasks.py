@@ -21,12 +21,13 @@ from inspect_ai.scorer import Score, Scorer, Target, grouped, mean, scorer, stde
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from sleeptime.evals import experiments
-from sleeptime.evals.arms import Measurer, Models
+from sleeptime.evals.arms import Measurer, Models, first_queries
 from sleeptime.evals.bridge import Inspected
-from sleeptime.evals.datasets import Sample, load
+from sleeptime.evals.datasets import GENERATED, Sample, load
 from sleeptime.evals.provenance import Names, settings_of
 from sleeptime.evals.results import Cell
-from sleeptime.evals.run_folder import open_folder
+from sleeptime.evals.run_folder import RUNS, folder_name, open_folder
+from sleeptime.evals.splitter import SplitMode
 
 SURPRISE = "surprise"
 """The cell id of a task that measures log P(query | context)."""
@@ -58,19 +59,6 @@ def task_of(
         epochs=Epochs(cells[0].draws, "mean") if is_one else None,
         fail_on_error=False,
     )
-
-
-def first_queries(cell: Cell, samples: Sequence[Sample]) -> list[Sample]:
-    """The samples that *cell* asks: all, or the first few queries of each context."""
-    if cell.queries is None:
-        return list(samples)
-    asked: dict[str, int] = {}
-    chosen: list[Sample] = []
-    for sample in samples:
-        asked[sample.context_id] = asked.get(sample.context_id, 0) + 1
-        if asked[sample.context_id] <= cell.queries:
-            chosen.append(sample)
-    return chosen
 
 
 def _inspect_sample(cell: str, sample: Sample, draw: int | None) -> InspectSample:
@@ -147,20 +135,29 @@ def names_of(models: Models) -> Names:
     )
 
 
-def _experiment(name: str, dataset: str, contexts: int, levels: str, seed: int, run: str) -> Task:
-    """One experiment as one task, whose rows are kept in the folder *run*."""
+def _experiment(name: str, dataset: str, contexts: int, levels: str, seed: int, split: SplitMode, run: str) -> Task:
+    """One experiment as one task, whose rows are kept in the folder *run*, else in one named after what is asked."""
     experiment = experiments.load(name, levels=levels.split(",") if levels else None)
-    chosen = load(dataset or experiment.dataset, seeds=(seed,), contexts=contexts)
-    folder = Path(run or f"sleeptime-runs/inspect-{name}")
+    chosen = load(dataset or experiment.dataset, seeds=(seed,), contexts=contexts, split=split)
+    is_drawn = chosen.name in GENERATED
+    seeds = (seed,) if is_drawn else ()
     opened: list[Measurer] = []
 
     def measurer_of(models: Models) -> Measurer:
         if not opened:
-            settings = settings_of([experiment], chosen, names_of(models), seeds=(seed,), limit=contexts)
+            names = names_of(models)
+            settings = settings_of(
+                [experiment], chosen, names, seeds=seeds, limit=contexts, split="" if is_drawn else split
+            )
+            told = folder_name(f"inspect {name}", names.test, names.sleep, chosen.name, contexts, seeds)
             opened.append(
                 Measurer(
                     chosen.samples,
-                    open_folder(folder, settings, max_cost_usd=experiment.max_cost_usd if settings.price else None),
+                    open_folder(
+                        Path(run) if run else Path(RUNS) / told,
+                        settings,
+                        max_cost_usd=experiment.max_cost_usd if settings.price else None,
+                    ),
                     price=settings.price,
                     sleep_price=settings.sleep_price,
                 )
@@ -170,43 +167,20 @@ def _experiment(name: str, dataset: str, contexts: int, levels: str, seed: int, 
     return task_of(name, experiment.cells, chosen.samples, measurer_of, log_prob=experiment.log_prob)
 
 
-@task
-def e1(dataset: str = "", contexts: int = 50, levels: str = "", seed: int = 1, run: str = "") -> Task:
-    """Measure experiment E1 (see `sleeptime eval list`) on the first *contexts* of *dataset*."""
-    return _experiment("e1", dataset, contexts, levels, seed, run)
+def _named(name: str) -> Callable[..., Task]:
+    @task(name=name)
+    def experiment(
+        dataset: str = "",
+        contexts: int = 50,
+        levels: str = "",
+        seed: int = 1,
+        split: SplitMode = "hoist",
+        run: str = "",
+    ) -> Task:
+        """Measure one experiment (see `sleeptime eval list`) on the first *contexts* of *dataset*."""
+        return _experiment(name, dataset, contexts, levels, seed, split, run)
+
+    return experiment
 
 
-@task
-def e2(dataset: str = "", contexts: int = 50, levels: str = "", seed: int = 1, run: str = "") -> Task:
-    """Measure experiment E2 (see `sleeptime eval list`) on the first *contexts* of *dataset*."""
-    return _experiment("e2", dataset, contexts, levels, seed, run)
-
-
-@task
-def e3(dataset: str = "", contexts: int = 50, levels: str = "", seed: int = 1, run: str = "") -> Task:
-    """Measure experiment E3 (see `sleeptime eval list`) on the first *contexts* of *dataset*."""
-    return _experiment("e3", dataset, contexts, levels, seed, run)
-
-
-@task
-def e4(dataset: str = "", contexts: int = 50, levels: str = "", seed: int = 1, run: str = "") -> Task:
-    """Measure experiment E4 (see `sleeptime eval list`) on the first *contexts* of *dataset*."""
-    return _experiment("e4", dataset, contexts, levels, seed, run)
-
-
-@task
-def e5(dataset: str = "", contexts: int = 50, levels: str = "", seed: int = 1, run: str = "") -> Task:
-    """Measure experiment E5 (see `sleeptime eval list`) on the first *contexts* of *dataset*."""
-    return _experiment("e5", dataset, contexts, levels, seed, run)
-
-
-@task
-def e6(dataset: str = "", contexts: int = 50, levels: str = "", seed: int = 1, run: str = "") -> Task:
-    """Measure experiment E6 (see `sleeptime eval list`) on the first *contexts* of *dataset*."""
-    return _experiment("e6", dataset, contexts, levels, seed, run)
-
-
-@task
-def e8(dataset: str = "", contexts: int = 50, levels: str = "", seed: int = 1, run: str = "") -> Task:
-    """Measure experiment E8 (see `sleeptime eval list`) on the first *contexts* of *dataset*."""
-    return _experiment("e8", dataset, contexts, levels, seed, run)
+e1, e2, e3, e4, e5, e6, e8 = [_named(name) for name in ("e1", "e2", "e3", "e4", "e5", "e6", "e8")]
