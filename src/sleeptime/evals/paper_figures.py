@@ -30,7 +30,7 @@ from sleeptime.evals.findings import (
     ScalingPoint,
 )
 from sleeptime.evals.page import Unit, bare, written
-from sleeptime.evals.panel import Panel, Scale, Shape, round_top
+from sleeptime.evals.panel import Panel, Scale, Shape, round_top, text_width
 from sleeptime.evals.results import Arm
 
 WIDTH, HALF, THIRD, HEIGHT, LOW = 640.0, 274.0, 168.0, 320.0, 200.0
@@ -728,12 +728,10 @@ def _dot_plot(rows: Sequence[_Row]) -> alt.LayerChart:
         panel.bars_across([point], row.colour)
         panel.dots([point], row.colour, shape=row.shape, is_filled=row.is_filled)
         panel.aside(said(value, "share"), i)
-    names = _name_axis([row.name for row in rows], None, first=0)
-    names.labelLimit = 300  # type: ignore[reportAttributeAccessIssue]  # altair sets properties by attribute
-    return panel.chart(
-        alt.Axis(title="accuracy", format="%", values=_shares(top), grid=True),
-        names,
-    )
+    widest = 0.9 * max(text_width(row.name, size=11.5) for row in rows)
+    names = _name_axis([row.name for row in rows], None, first=0, width=widest)
+    accuracy = alt.Axis(title="accuracy", format="%", values=_shares(top), grid=True)
+    return panel.chart(accuracy, names).properties(padding={"left": 2, "top": 6, "right": 20, "bottom": 2})
 
 
 def _point(label: str, x: float | None, measure: Measure, *, scale: float = 1.0) -> Datum:
@@ -791,12 +789,16 @@ def _points_axis(y: Scale, title: str | None) -> alt.Axis:
     return alt.Axis(title=title, values=values, labelExpr=written_as)
 
 
-def _name_axis(names: Sequence[str | list[str]], title: str | None, *, first: int = 1) -> alt.Axis:
-    """An axis whose whole numbers have names; one of several lines is a list."""
+def _name_axis(
+    names: Sequence[str | list[str]], title: str | None, *, first: int = 1, width: float | None = None
+) -> alt.Axis:
+    """An axis whose whole numbers have names, at least *width* wide; one of several lines is a list."""
     quoted = json.dumps(list(names), ensure_ascii=False)
     return alt.Axis(
         values=list(range(first, first + len(names))),
         labelExpr=f"{quoted}[datum.value - {first}]",
+        labelLimit=300,
+        minExtent=alt.Undefined if width is None else width,
         title=title,
     )
 
