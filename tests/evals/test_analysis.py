@@ -16,7 +16,7 @@ from scipy import stats as scipy_stats
 from sleeptime.evals import claims, draws, stats
 from sleeptime.evals.analysis import EmptyRunError, analyse
 from sleeptime.evals.equal_accuracy import compare
-from sleeptime.evals.findings import Claim, Comparison, Findings, Measure, ScalingPoint
+from sleeptime.evals.findings import Claim, Comparison, EqualTotal, Findings, Measure, ScalingPoint
 from sleeptime.evals.results import Cell, Row, Run, Sleeping, Slept
 from sleeptime.evals.run_grids import RunGrids
 from sleeptime.evals.tables import tables
@@ -588,6 +588,32 @@ def test_as_many_draws_are_taken_as_a_sleep_and_an_answer_pay_for(sleep_tokens: 
     assert claim(found, "For as many tokens in all").verdict == ("not shown" if fits > k else "shown")
 
 
+@pytest.mark.parametrize(
+    ("votes", "verdict"),
+    [
+        ([(0.1, 0.3, 10, 21), (0.1, 0.3, 3, 3)], "shown"),  # the vote that is too small decides nothing
+        ([(0.1, 0.3, 10, 21), (-0.1, 0.3, 3, 3)], "not shown"),
+        ([(0.1, 0.3, 10, 21)], "not shown"),
+        ([(-0.3, -0.1, 10, 21), (0.1, 0.3, 3, 3)], "contradicted"),  # unless sleep loses even to that
+    ],
+)
+def test_the_votes_that_decide_are_those_of_as_many_draws_as_fit(
+    votes: list[tuple[float, float, int, int]], verdict: str
+) -> None:
+    blank = Measure(value=None)
+    totals = tuple(
+        EqualTotal(
+            level=f"v{i}", k=k, fits=fits, total_tokens=blank, majority=blank, sleep=blank, over=measure(low, high)
+        )
+        for i, (low, high, k, fits) in enumerate(votes)
+    )
+
+    found = replace(analyse(swept()), equal_totals=totals)
+    found = replace(found, claims=claims.judge(found))
+
+    assert claim(found, "For as many tokens in all").verdict == verdict
+
+
 def test_where_not_even_one_draw_fits_there_is_no_vote() -> None:
     asked = asks(8)
     rows = [*answers(SLEPT, asked, ["+"] * 8, 2), *answers(DRAWS, asked, ["+++1"] * 8, 50)]
@@ -701,8 +727,8 @@ def test_far_below_is_less_than_half(guess: tuple[float, float], sleep: tuple[fl
 @pytest.mark.parametrize(
     ("leads", "verdict", "where"),
     [
-        ([(0.1, 0.3), (0.1, 0.3)], "shown", "more accurate at k = 1–2 and less at k = none"),
-        ([(0.1, 0.3), (-0.1, 0.3)], "not shown", "more accurate at k = 1 and less at k = none"),
+        ([(0.1, 0.3), (0.1, 0.3)], "shown", "more accurate at k = 1–2; "),
+        ([(0.1, 0.3), (-0.1, 0.3)], "not shown", "more accurate at k = 1; "),
         ([(0.1, 0.3), (-0.3, -0.1)], "contradicted", "more accurate at k = 1 and less at k = 2"),
     ],
 )

@@ -16,6 +16,7 @@ import pytest
 
 from sleeptime.core.usage import Usage
 from sleeptime.evals import drawing, experiments, page, paper_figures, paper_report, paper_words, tables
+from sleeptime.evals.analysis import analyse
 from sleeptime.evals.findings import Claim, Findings
 from sleeptime.evals.paper_figures import Absence, Figure
 from sleeptime.evals.results import Asked, Cell, Row, Run, Sleeping, Slept
@@ -71,7 +72,7 @@ class Page(HTMLParser):
 
 
 def written(out: Path, *found_in_runs: Findings) -> Page:
-    path = paper_report.write_findings(found_in_runs, out, experiments=KNOWN)
+    path = paper_report.write(found_in_runs, out, experiments=KNOWN)
     assert path == out / "report.html"
     return Page(path.read_text(encoding="utf-8"))
 
@@ -341,7 +342,7 @@ def test_an_interval_without_end_is_told_as_one() -> None:
 def test_json_holds_finite_numbers_and_none_for_what_is_unknown() -> None:
     spoiled = found.findings(spent_usd=None, comparisons=(replace(found.comparison(), margin=math.inf),))
 
-    told = paper_report.findings_as_json(spoiled)
+    told = paper_report.as_json(spoiled)
 
     assert json.loads(json.dumps(told, allow_nan=False))["spent_usd"] is None
     assert told["comparisons"][0]["margin"] is None
@@ -548,8 +549,9 @@ def small_run() -> Run:
 def test_a_run_is_written_from_its_rows_to_its_page(tmp_path: Path) -> None:
     run = small_run()
 
-    path = paper_report.write([run], tmp_path / "new" / "report", experiments=KNOWN)
-    told = paper_report.as_json(run)
+    findings = analyse(run)
+    path = paper_report.write([findings], tmp_path / "new" / "report", experiments=KNOWN)
+    told = paper_report.as_json(findings)
 
     words = flat(Page(path.read_text(encoding="utf-8")).words)
     assert "8 contexts, 8 queries" in words

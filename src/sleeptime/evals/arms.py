@@ -200,19 +200,6 @@ class Measurer:
         return Journaled(Retrying(model, repeats_sent=not is_capped), self._folder.journal, price)
 
 
-def first_queries(cell: Cell, samples: Sequence[Sample]) -> list[Sample]:
-    """The samples that *cell* asks: all, or the first few queries of each context."""
-    if cell.queries is None:
-        return list(samples)
-    asked: dict[str, int] = {}
-    chosen: list[Sample] = []
-    for sample in samples:
-        asked[sample.context_id] = asked.get(sample.context_id, 0) + 1
-        if asked[sample.context_id] <= cell.queries:
-            chosen.append(sample)
-    return chosen
-
-
 def _others(samples: Sequence[Sample]) -> dict[str, str]:
     """For each context the next one, round and round, that is of another cluster; of any where there is but one."""
     clusters = {sample.context_id: sample.cluster for sample in samples}

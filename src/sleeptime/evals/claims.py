@@ -205,8 +205,8 @@ def _e3(found: Findings) -> Said:
         shown = [k for k, measure in known if above(measure, 0) == "shown"]
         worse = [k for k, measure in known if above(measure, 0) == "contradicted"]
         because = (
-            f"against {name} of {points[0].level}, sleep is more accurate at k = {_listed(shown)} and less at "
-            f"k = {_listed(worse)}; its least lead is at k = {k}: {_points(least)}"
+            f"against {name} of {points[0].level}, sleep is more accurate at {_listed(shown)}"
+            f"{f' and less at {_listed(worse)}' if worse else ''}; its least lead is at k = {k}: {_points(least)}"
         )
         return all_of(above(measure, 0) for _, measure in known), because
 
@@ -220,14 +220,15 @@ def _e3(found: Findings) -> Said:
 
 
 def _listed(numbers: Sequence[int]) -> str:
-    """Write ascending numbers, those that follow each other as 2–5."""
+    """Write ascending values of k, those that follow each other as 2–5."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
             runs[-1].append(number)
         else:
             runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs) or "none"
+    told = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
+    return f"k = {told}" if told else "no k"
 
 
 def _e4(found: Findings) -> Said:
@@ -412,7 +413,7 @@ def _controls(found: Findings) -> Said:
             f"{f', where {each.fits} would fit' if each.fits > each.k else ''}"
             for each in totals
         )
-        total = all_of(map(_leads, totals)), told
+        total = _of_votes(totals), told
     margin = f"{100 * stats.MARGIN:g} points"
     return [
         (f"Another context's notes gain less than {margin}.", gains_nothing("placebo")),
@@ -421,9 +422,12 @@ def _controls(found: Findings) -> Said:
     ]
 
 
-def _leads(each: EqualTotal) -> Verdict:
-    verdict = above(each.over, 0)
-    return "not shown" if verdict == "shown" and each.fits > each.k else verdict
+def _of_votes(totals: Sequence[EqualTotal]) -> Verdict:
+    """Shown at every level at which as many draws were made as fit, and contradicted at none."""
+    if any(above(each.over, 0) == "contradicted" for each in totals):
+        return "contradicted"
+    complete = [each for each in totals if each.fits <= each.k]
+    return all_of(above(each.over, 0) for each in complete) if complete else "not shown"
 
 
 _CLAIMS: dict[str, Callable[[Findings], Said]] = {

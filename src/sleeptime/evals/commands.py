@@ -246,8 +246,9 @@ def mine(
         _tell_forecast(wanted, as_json)
         return
     done = _measure(wanted, connections)
-    judged = verdict.judge(analysis.analyse(done))
-    page = paper_report.write([done], wanted.folder / REPORT, experiments=[experiment])
+    found = analysis.analyse(done)
+    judged = verdict.judge(found)
+    page = paper_report.write([found], wanted.folder / REPORT, experiments=[experiment])
     if as_json:
         print_json(dataclasses.asdict(judged) | {"report": str(page), **_summary(wanted, done)})
     else:
@@ -389,15 +390,15 @@ def report(
       sleeptime eval report sleeptime-runs/stateful-chains-tiny-seeds-1
     """
     _check_installed()
-    from sleeptime.evals import experiments, paper_report  # noqa: PLC0415 - the module says why
+    from sleeptime.evals import analysis, experiments, paper_report  # noqa: PLC0415 - the module says why
     from sleeptime.evals.run_folder import read_run  # noqa: PLC0415 - the module says why
 
-    runs = [read_run(folder) for folder in folders]
-    asked = dict.fromkeys(name for each in runs for name in each.experiments)
+    found = [analysis.analyse(read_run(folder)) for folder in folders]
+    asked = {name for each in found for name in each.experiments}
     known = [experiments.load(name) for name in experiments.names() if name in asked]
-    page = paper_report.write(runs, out or folders[0] / REPORT, experiments=known)
+    page = paper_report.write(found, out or folders[0] / REPORT, experiments=known)
     if as_json:
-        print_json([paper_report.as_json(each) for each in runs])
+        print_json([paper_report.as_json(each) for each in found])
     else:
         typer.echo(page)
     note(f"Wrote {page}: open it in a browser. Figures, tables and Markdown lie beside it.")

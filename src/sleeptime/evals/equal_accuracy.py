@@ -84,7 +84,8 @@ def _along_the_curves(
 ) -> _Along:
     without, with_sleep, present = pairs.on_common_queries(without, with_sleep, among)
     if not (without and with_sleep and present.any()):
-        return _Along(ratio=unmeasured("no query was answered at every level of both"))
+        why = "no query was answered at every level of both"
+        return _Along(ratio=grids.measure(None, np.zeros_like(present), of=of, note=why))
     plain, slept = (stats.curve_of(arm, grids.weights) for arm in (without, with_sleep))
     ratio = stats.ratio_at_best(plain, slept)
     higher = stats.accuracies_for(plain.tokens, slept) - plain.correct

@@ -14,9 +14,8 @@ from statistics import fmean
 
 from sleeptime.core.budget import Level
 from sleeptime.core.usage import PriceCard, Usage, sum_costs
-from sleeptime.evals.arms import first_queries
 from sleeptime.evals.datasets import Sample
-from sleeptime.evals.results import SEES, Cell, Run, Sleeping
+from sleeptime.evals.results import SEES, Cell, Run, Sleeping, first_queries
 from sleeptime.models.remote import estimated_tokens
 
 INSTRUCTIONS = 120

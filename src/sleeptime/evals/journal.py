@@ -5,8 +5,9 @@
     asked again     say it again, for nothing
 
 A call is the same if model, messages and options are, and if it is the same one of equal
-calls within one piece of work: a draw has its own seed, and so its own row. What was set
-aside when a process died stays counted as spent, for it may have been billed.
+calls within one piece of work: a draw has its own seed, and so its own row. One that is asked
+for while it is under way waits for what is said. What was set aside when a process died stays
+counted as spent, for it may have been billed.
 
 This file does not know samples, arms or Inspect.
 """
@@ -21,7 +22,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
+import anyio
 from pydantic import TypeAdapter
 
 from sleeptime.core.errors import (
@@ -80,6 +83,7 @@ class Journal:
         ).fetchone()
         (lost,) = connection.execute("SELECT coalesce(sum(cost_usd), 0) FROM aside").fetchone()
         self._counted_usd = float(priced) + float(lost)
+        self._turns = WeakValueDictionary[str, anyio.Lock]()
 
     @property
     def spent_usd(self) -> float | None:
@@ -89,6 +93,10 @@ class Journal:
     @property
     def paid_calls(self) -> int:
         return int(self._connection.execute("SELECT count(*) FROM calls").fetchone()[0])
+
+    def turn(self, key: str) -> anyio.Lock:
+        """What holds back a call while the same one is under way."""
+        return self._turns.setdefault(key, anyio.Lock())
 
     def find(self, key: str) -> str | None:
         """What was said in this call, if it was made."""
@@ -180,20 +188,24 @@ class Journaled:
         call: Callable[[], Awaitable[Said]],
         form: TypeAdapter[Said],
     ) -> Said:
-        kept = self._journal.find(key)
-        if kept is not None:
-            said = form.validate_json(kept)
-        else:
-            number = self._journal.begin(key, most_usd)
-            try:
-                said = await call()
-            except (ModelError, ContextTooLongError) as error:
-                if not _may_be_billed(error):
-                    self._journal.release(number, most_usd)
-                raise
-            cost = self._price.cost_usd(said.usage) if self._price else None
-            self._journal.settle(number, most_usd, key, form.dump_json(said).decode(), cost)
+        async with self._journal.turn(key):
+            kept = self._journal.find(key)
+            said = form.validate_json(kept) if kept is not None else await self._paid(key, most_usd, call, form)
         self.usages.append(said.usage)
+        return said
+
+    async def _paid(
+        self, key: str, most_usd: float, call: Callable[[], Awaitable[Said]], form: TypeAdapter[Said]
+    ) -> Said:
+        number = self._journal.begin(key, most_usd)
+        try:
+            said = await call()
+        except (ModelError, ContextTooLongError) as error:
+            if not _may_be_billed(error):
+                self._journal.release(number, most_usd)
+            raise
+        cost = self._price.cost_usd(said.usage) if self._price else None
+        self._journal.settle(number, most_usd, key, form.dump_json(said).decode(), cost)
         return said
 
 

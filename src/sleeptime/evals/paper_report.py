@@ -1,7 +1,7 @@
-"""Write the report of finished or unfinished runs: a page that opens offline, and all that is on it as files.
+"""Write the report of what finished or unfinished runs found: a page that opens offline, and all on it as files.
 
-    write(runs, out, experiments=…) → out/report.html, report.md, figures/*.svg and *.png, tables/*.csv
-    as_json(run) → the findings as plain values
+    write(found, out, experiments=…) → out/report.html, report.md, figures/*.svg and *.png, tables/*.csv
+    as_json(findings) → the findings as plain values
 
 Everything that a model, a dataset or a file name wrote is escaped. This file computes no figure.
 """
@@ -22,12 +22,10 @@ from markupsafe import Markup
 
 from sleeptime.core.usage import PriceCard
 from sleeptime.evals import drawing, paper_figures, paper_words, tables
-from sleeptime.evals.analysis import analyse
 from sleeptime.evals.claims import CONTROLS
 from sleeptime.evals.experiments import Experiment
 from sleeptime.evals.findings import Claim, Findings
 from sleeptime.evals.page import STYLE, markdown, template
-from sleeptime.evals.results import Run
 
 CONTROLS_TITLE = "Controls: what is not owed to having slept on this context"
 CONTROLS_PAPER = (
@@ -88,12 +86,7 @@ class _Section:
     tables: tuple[_Table, ...]
 
 
-def write(runs: Sequence[Run], out: Path, *, experiments: Sequence[Experiment]) -> Path:
-    """Write the report of *runs* into the folder *out*, and return its page. *experiments* are those they may hold."""
-    return write_findings([analyse(run) for run in runs], out, experiments=experiments)
-
-
-def write_findings(found: Sequence[Findings], out: Path, *, experiments: Sequence[Experiment]) -> Path:
+def write(found: Sequence[Findings], out: Path, *, experiments: Sequence[Experiment]) -> Path:
     """Write the report of what was *found* in each run. Files of a report that was there before are replaced."""
     for folder in ("figures", "tables"):
         (out / folder).mkdir(parents=True, exist_ok=True)
@@ -112,13 +105,8 @@ def write_findings(found: Sequence[Findings], out: Path, *, experiments: Sequenc
     return page
 
 
-def as_json(run: Run) -> dict[str, Any]:
-    """Everything that was found in a run, as JSON takes it: what is unknown or has no end is None."""
-    return findings_as_json(analyse(run))
-
-
-def findings_as_json(findings: Findings) -> dict[str, Any]:
-    """The same of findings at hand."""
+def as_json(findings: Findings) -> dict[str, Any]:  # Any: JSON
+    """Everything that was found, as JSON takes it: what is unknown or has no end is None."""
     return {name: _plain(value) for name, value in asdict(findings).items()}
 
 

@@ -11,9 +11,11 @@ inclusive, as everywhere. This file knows nothing about statistics, models or fi
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from sleeptime.core.budget import Budget
 from sleeptime.core.plan import MAX_CHARACTERS, PARALLEL_TEMPERATURE, Plan, StrategyName
@@ -124,6 +126,27 @@ class Asked:
     target: str
     stratum: str = ""
     depth: int | None = None
+
+
+class _OfAContext(Protocol):
+    @property
+    def context_id(self) -> str: ...
+
+
+Question = TypeVar("Question", bound=_OfAContext)
+
+
+def first_queries(cell: Cell, asked: Sequence[Question]) -> list[Question]:
+    """The ones of *asked* that *cell* asks: all, or the first few of each context."""
+    if cell.queries is None:
+        return list(asked)
+    seen = Counter[str]()
+    chosen: list[Question] = []
+    for each in asked:
+        seen[each.context_id] += 1
+        if seen[each.context_id] <= cell.queries:
+            chosen.append(each)
+    return chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from sleeptime.core.usage import PriceCard, Usage
 from sleeptime.evals import draws, stats
 from sleeptime.evals.findings import Measure
 from sleeptime.evals.grids import Mask, Place, filled, per_learned
-from sleeptime.evals.results import Arm, Asked, Cell, Row, Run, Sleeping, Slept
+from sleeptime.evals.results import Arm, Asked, Cell, Row, Run, Sleeping, Slept, first_queries
 from sleeptime.evals.stats import Array, Trial
 
 Read = Callable[[Row], float | None]
@@ -88,17 +88,6 @@ class RunGrids:
         """The queries that the run asks."""
         return ~np.isnan(self._context_of)
 
-    @cached_property
-    def _order(self) -> Array:
-        """Where each query stands among those of its context, from 0."""
-        seen = defaultdict[str, int](int)
-
-        def place(asked: Asked) -> float:
-            seen[asked.context_id] += 1
-            return float(seen[asked.context_id] - 1)
-
-        return self.of_asked(place)
-
     def where(self, asks: Callable[[Asked], bool]) -> Mask:
         """The queries of which *asks* is true."""
         return self.of_asked(lambda asked: float(asks(asked))) == 1
@@ -109,7 +98,8 @@ class RunGrids:
 
     def asked_by(self, cell: Cell) -> Mask:
         """The queries that *cell* asks: all, or the first few of each context."""
-        return self.everything if cell.queries is None else self._order < cell.queries
+        chosen = {asked.id for asked in first_queries(cell, self.run.asked)}
+        return self.where(lambda asked: asked.id in chosen)
 
     def is_measured(self, cell: Cell) -> bool:
         """Whether any of its answers is there."""

@@ -29,12 +29,12 @@ from sleeptime.core.budget import Level
 from sleeptime.core.errors import BudgetError
 from sleeptime.core.usage import PriceCard
 from sleeptime.evals import _registry
-from sleeptime.evals.arms import Measurer, Models, first_queries
+from sleeptime.evals.arms import Measurer, Models
 from sleeptime.evals.bridge import API
 from sleeptime.evals.datasets import Dataset
 from sleeptime.evals.experiments import Experiment
 from sleeptime.evals.provenance import Names, settings_of
-from sleeptime.evals.results import Cell, Run
+from sleeptime.evals.results import Cell, Run, first_queries
 from sleeptime.evals.run_folder import RUNS, RunFolder, Settings, folder_name, open_folder, read_run
 from sleeptime.evals.tasks import SURPRISE, task_of
 from sleeptime.models import open_model

@@ -21,11 +21,11 @@ from inspect_ai.scorer import Score, Scorer, Target, grouped, mean, scorer, stde
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from sleeptime.evals import experiments
-from sleeptime.evals.arms import Measurer, Models, first_queries
+from sleeptime.evals.arms import Measurer, Models
 from sleeptime.evals.bridge import Inspected
 from sleeptime.evals.datasets import GENERATED, Sample, load
 from sleeptime.evals.provenance import Names, settings_of
-from sleeptime.evals.results import Cell
+from sleeptime.evals.results import Cell, first_queries
 from sleeptime.evals.run_folder import RUNS, folder_name, open_folder
 from sleeptime.evals.splitter import SplitMode
 
