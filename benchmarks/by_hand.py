@@ -24,8 +24,8 @@ from fractions import Fraction
 from itertools import combinations, pairwise
 
 from benchmarks.oracle import GUESSING, HOT, NO_TEXT, SHARED, Exchange, Mark, Problems, Shown, shown_in
-from sleeptime.evals.datasets import stratum_of
-from sleeptime.evals.findings import Comparison, Control, DrawPoint, Findings, Measure, Point, ScalingPoint
+from sleeptime.evals.analysis.findings import Comparison, Control, DrawPoint, Findings, Measure, Point, ScalingPoint
+from sleeptime.evals.data.datasets import stratum_of
 
 ORDER = ("v0", "v1", "v2", "v3", "v4", "low", "medium", "high")
 """Levels, the cheapest first."""

@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.loopback import loopback_model
-from sleeptime.evals import runner
-from sleeptime.evals.datasets import Dataset, Sample
-from sleeptime.evals.experiments import read
+from sleeptime.evals.data.datasets import Dataset, Sample
+from sleeptime.evals.runs import runner
+from sleeptime.evals.runs.experiments import read
 
 LEAST_PER_SECOND = 50.0
 MOST_GROWTH = 0.10

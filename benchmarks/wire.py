@@ -27,8 +27,8 @@ from typing import Any
 from benchmarks.by_hand import Card, Hand, Line, Value, compared
 from benchmarks.loopback import served
 from benchmarks.oracle import Oracle, Problem, Problems
-from sleeptime.evals.analysis import analyse
-from sleeptime.evals.run_folder import read_run
+from sleeptime.evals.analysis.analyse import analyse
+from sleeptime.evals.runs.run_folder import read_run
 
 PRICES = """
 [[card]]

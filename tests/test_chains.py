@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from sleeptime.evals import chains
-from sleeptime.evals.chains import FAMILIES, Sample, draw, on_face, score
+from sleeptime.evals.data import chains
+from sleeptime.evals.data.chains import FAMILIES, Sample, draw, on_face, score
 
 
 def evaluate(sample: Sample, name: str) -> int:

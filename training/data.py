@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
 
-from sleeptime.evals import chains
-from sleeptime.evals.chains import ChainQuery, Quantity, Sample
+from sleeptime.evals.data import chains
+from sleeptime.evals.data.chains import ChainQuery, Quantity, Sample
 from training import tokenizer
 
 FORMULA_LIMITS = {0: 0, 1: 1, 2: 2, 3: 4}

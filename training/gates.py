@@ -17,8 +17,8 @@ from random import Random
 
 import xllamacpp
 
-from sleeptime.evals import chains
-from sleeptime.evals.chains import ChainQuery, Sample
+from sleeptime.evals.data import chains
+from sleeptime.evals.data.chains import ChainQuery, Sample
 
 GATES = {
     "drill": 0.99,

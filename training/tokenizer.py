@@ -11,7 +11,7 @@ This file knows nothing about models.
 
 import re
 
-from sleeptime.evals.chains import CELLS, COLOURS, FACE, PEOPLE
+from sleeptime.evals.data.chains import CELLS, COLOURS, FACE, PEOPLE
 
 END, USER, ASSISTANT, SPARE = "<|end|>", "<|user|>", "<|assistant|>", "<|spare|>"
 CONTROL = (END, USER, ASSISTANT, SPARE)

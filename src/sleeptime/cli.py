@@ -526,9 +526,9 @@ def demo(
       sleeptime demo --contexts 500 --seed 7 --json > table.json
     """
     # The measurement brings numpy and altair, which no other command needs.
-    from sleeptime.evals.chains import FAMILIES  # noqa: PLC0415  # as above
-    from sleeptime.evals.demo import measure_tiny  # noqa: PLC0415  # as above
-    from sleeptime.evals.report import render_html, render_text  # noqa: PLC0415  # as above
+    from sleeptime.evals.data.chains import FAMILIES  # noqa: PLC0415  # as above
+    from sleeptime.evals.demo.demo import measure_tiny  # noqa: PLC0415  # as above
+    from sleeptime.evals.demo.report import render_html, render_text  # noqa: PLC0415  # as above
 
     if family not in FAMILIES:
         raise typer.BadParameter(f"--family is one of {', '.join(FAMILIES)}")

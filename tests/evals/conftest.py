@@ -2,7 +2,7 @@ import anyio
 import pytest
 from thinker import measure, thinker
 
-from sleeptime.evals.curves import DemoResult
+from sleeptime.evals.demo.curves import DemoResult
 
 
 @pytest.fixture(scope="session")

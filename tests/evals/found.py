@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 
 from sleeptime.core.usage import PriceCard
-from sleeptime.evals.findings import (
+from sleeptime.evals.analysis.findings import (
     Amortisation,
     Bin,
     BreakEven,
@@ -21,8 +21,8 @@ from sleeptime.evals.findings import (
     Predictability,
     ScalingPoint,
 )
-from sleeptime.evals.results import Arm, Provenance
-from sleeptime.evals.stats import Match
+from sleeptime.evals.analysis.stats import Match
+from sleeptime.evals.runs.results import Arm, Provenance
 
 CONTEXTS, QUERIES = 120, 480
 ACCURACY: Mapping[str, Mapping[str, tuple[float, float]]] = {

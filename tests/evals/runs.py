@@ -6,9 +6,9 @@ from datetime import UTC, date, datetime
 import numpy as np
 
 from sleeptime.core.usage import PriceCard, Usage
-from sleeptime.evals import experiments
-from sleeptime.evals.experiments import joined
-from sleeptime.evals.results import Asked, Cell, Provenance, Row, Run, Sleeping, Slept, Surprise
+from sleeptime.evals.runs import experiments
+from sleeptime.evals.runs.experiments import joined
+from sleeptime.evals.runs.results import Asked, Cell, Provenance, Row, Run, Sleeping, Slept, Surprise
 
 CARD = PriceCard(
     name="made up",

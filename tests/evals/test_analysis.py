@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from runs import CARD, ONCE, answers, asks, run_of, simulated, sleeps
 from scipy import stats as scipy_stats
 
-from sleeptime.evals import claims, draws, stats
-from sleeptime.evals.analysis import EmptyRunError, analyse
-from sleeptime.evals.equal_accuracy import compare
-from sleeptime.evals.findings import Claim, Comparison, EqualTotal, Findings, Measure, ScalingPoint
-from sleeptime.evals.results import Cell, Row, Run, Sleeping, Slept
-from sleeptime.evals.run_grids import RunGrids
-from sleeptime.evals.tables import tables
+from sleeptime.evals.analysis.analyse import EmptyRunError, analyse, claims, draws, stats
+from sleeptime.evals.analysis.equal_accuracy import compare
+from sleeptime.evals.analysis.findings import Claim, Comparison, EqualTotal, Findings, Measure, ScalingPoint
+from sleeptime.evals.analysis.run_grids import RunGrids
+from sleeptime.evals.analysis.tables import tables
+from sleeptime.evals.runs.results import Cell, Row, Run, Sleeping, Slept
 
 PLAIN, PLAIN_V4 = Cell(arm="no_sleep", level="v0"), Cell(arm="no_sleep", level="v4")
 SLEPT, SLEPT_V4 = Cell(arm="sleep", level="v0", sleeping=ONCE), Cell(arm="sleep", level="v4", sleeping=ONCE)

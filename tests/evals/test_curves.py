@@ -7,8 +7,8 @@ import pytest
 from thinker import MINI
 
 from sleeptime.core.usage import Usage
-from sleeptime.evals.curves import COMPARED, LEVELS_CHOSEN, DemoResult, Figure, summarise
-from sleeptime.evals.rows import LEVELS, Arm, Asked, Measurement, Provenance, Row, Slept
+from sleeptime.evals.demo.curves import COMPARED, LEVELS_CHOSEN, DemoResult, Figure, summarise
+from sleeptime.evals.demo.rows import LEVELS, Arm, Asked, Measurement, Provenance, Row, Slept
 
 PROVENANCE = Provenance(
     model="tiny",

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from sleeptime.evals.datasets import NAMES, NO_TEXT, DatasetError, Hub, kind_of, load, stratum_of
-from sleeptime.evals.scorers import is_correct, is_number
+from sleeptime.evals.data.datasets import NAMES, NO_TEXT, DatasetError, Hub, kind_of, load, stratum_of
+from sleeptime.evals.data.scorers import is_correct, is_number
 
 Rows = list[dict[str, Any]]
 NOWHERE: dict[str, str] = {}

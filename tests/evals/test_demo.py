@@ -4,8 +4,8 @@ import pytest
 from thinker import MINI, measure, thinker
 
 from sleeptime.core.errors import EndpointUnreachableError
-from sleeptime.evals.curves import DemoResult
-from sleeptime.evals.demo import CONCURRENCY, run_demo
+from sleeptime.evals.demo.curves import DemoResult
+from sleeptime.evals.demo.demo import CONCURRENCY, run_demo
 
 pytestmark = pytest.mark.anyio
 

@@ -11,9 +11,9 @@ from sleeptime.core.errors import RequestRejectedError
 from sleeptime.core.ledger import Phase
 from sleeptime.core.messages import Message
 from sleeptime.engine import Engine
-from sleeptime.evals import chains
-from sleeptime.evals.demo import measure_tiny, run_demo
-from sleeptime.evals.variants import halved
+from sleeptime.evals.data import chains
+from sleeptime.evals.demo.demo import measure_tiny, run_demo
+from sleeptime.evals.runs.variants import halved
 from sleeptime.models.names import TINY_PATH
 from sleeptime.models.protocol import Abilities, Options
 from sleeptime.models.scripted import Reply, ScriptedModel

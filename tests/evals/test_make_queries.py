@@ -15,7 +15,7 @@ from shelves import GOOD, ORIGINAL, WRITES, Minds, arguments, plain, right, says
 
 from fakes.openai_server import FakeServer, Reply, serve
 from sleeptime.cli import main
-from sleeptime.evals import datasets
+from sleeptime.evals.data import datasets
 
 TIMEOUT_S = 60
 SCRIPT = [right(GOOD[0]), wrong(GOOD[1]), right(GOOD[2]), says("Of the {books} books, how many are red?", "31")]

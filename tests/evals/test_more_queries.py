@@ -15,9 +15,9 @@ from sleeptime.core.budget import Level
 from sleeptime.core.errors import AuthenticationError, InputError, RequestRejectedError
 from sleeptime.core.messages import Completion, Message, ToolCall
 from sleeptime.core.usage import PriceCard, Usage
-from sleeptime.evals.datasets import NO_TEXT, Sample
-from sleeptime.evals.journal import Journal, connect
-from sleeptime.evals.more_queries import (
+from sleeptime.evals.data.datasets import NO_TEXT, Sample
+from sleeptime.evals.queries.checks import Asked
+from sleeptime.evals.queries.more_queries import (
     LONGEST_QUESTION,
     MOST_ASKS,
     Made,
@@ -27,8 +27,8 @@ from sleeptime.evals.more_queries import (
     checked,
     sources_of,
 )
-from sleeptime.evals.query_checks import Asked
-from sleeptime.evals.written_queries import UnreadableReplyError, Written, written_in
+from sleeptime.evals.queries.written import UnreadableReplyError, Written, written_in
+from sleeptime.evals.runs.journal import Journal, connect
 from sleeptime.models.protocol import Abilities, Options
 from sleeptime.models.scripted import ScriptedModel
 

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 from sleeptime.core.usage import Usage
-from sleeptime.evals import drawing, experiments, page, paper_figures, paper_report, paper_words, tables
-from sleeptime.evals.analysis import analyse
-from sleeptime.evals.findings import Claim, Findings
-from sleeptime.evals.paper_figures import Absence, Figure
-from sleeptime.evals.results import Asked, Cell, Row, Run, Sleeping, Slept
-from sleeptime.evals.stats import Match
+from sleeptime.evals.analysis import analyse, tables
+from sleeptime.evals.analysis.findings import Claim, Findings
+from sleeptime.evals.analysis.stats import Match
+from sleeptime.evals.report import drawing, page, paper_figures, paper_report, paper_words
+from sleeptime.evals.report.paper_figures import Absence, Figure
+from sleeptime.evals.runs import experiments
+from sleeptime.evals.runs.results import Asked, Cell, Row, Run, Sleeping, Slept
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 PARTS = ("e1", "e3", "e4", "e5", "e6", "e8", "controls")

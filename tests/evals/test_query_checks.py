@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sleeptime.evals.query_checks import Asked, duplicate_of, gives_away, new_facts, number_of
-from sleeptime.evals.stated_numbers import numbers_in, values_of
+from sleeptime.evals.queries.checks import Asked, duplicate_of, gives_away, new_facts, number_of
+from sleeptime.evals.queries.stated_numbers import numbers_in, values_of
 
 ORCHARD = (
     "Mona picks 14 pears and Otis picks twice as many. They sell half of all the pears at $1.50 each. "

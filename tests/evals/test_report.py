@@ -6,8 +6,8 @@ import anyio
 import pytest
 from thinker import measure, thinker
 
-from sleeptime.evals import figures, report
-from sleeptime.evals.curves import AS_CACHED, LEVELS_CHOSEN, DemoResult
+from sleeptime.evals.demo import figures, report
+from sleeptime.evals.demo.curves import AS_CACHED, LEVELS_CHOSEN, DemoResult
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sleeptime.evals import chains
-from sleeptime.evals.scorers import AnswerKind, answer_in, is_correct, is_number
+from sleeptime.evals.data import chains
+from sleeptime.evals.data.scorers import AnswerKind, answer_in, is_correct, is_number
 
 SPELLINGS = [
     ("45", "45"),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sleeptime.evals.splitter import SPLIT_MODES, SplitMode, sentences, split_question
+from sleeptime.evals.data.splitter import SPLIT_MODES, SplitMode, sentences, split_question
 
 KEPT = [
     ("Tea costs $1.50 a cup. Ann drinks 4 cups. How much does she pay?", 2),

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from sleeptime.evals import stats
+from sleeptime.evals.analysis import stats
 
 NAN = float("nan")
 numbers = st.lists(st.integers(-5, 5).map(float), min_size=2, max_size=30)

@@ -11,7 +11,7 @@ import pytest
 from sleeptime.core.context import Context, Span
 from sleeptime.core.notes import LearnedContext, Note, NoteKind
 from sleeptime.core.usage import Usage
-from sleeptime.evals.variants import halved, merged, restated
+from sleeptime.evals.runs.variants import halved, merged, restated
 
 
 def learned(*notes: Note) -> LearnedContext:

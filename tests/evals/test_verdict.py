@@ -9,9 +9,9 @@ from found import ACCURACY, amortisation, comparison, control, findings, measure
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sleeptime.evals.findings import BreakEven, Comparison, EqualTotal, Findings, Measure, Point
-from sleeptime.evals.results import Arm
-from sleeptime.evals.verdict import Outcome, budget, contexts_to_show, judge, least_contexts, render_text
+from sleeptime.evals.analysis.findings import BreakEven, Comparison, EqualTotal, Findings, Measure, Point
+from sleeptime.evals.report.verdict import Outcome, budget, contexts_to_show, judge, least_contexts, render_text
+from sleeptime.evals.runs.results import Arm
 
 NOT_SHOWN = measure(None, note="equal accuracy was not shown")
 

@@ -11,7 +11,7 @@ from benchmarks.by_hand import Line
 from benchmarks.oracle import said
 from benchmarks.wire import aime, check, found, gsm, own
 
-from sleeptime.evals.scorers import is_correct
+from sleeptime.evals.data.scorers import is_correct
 
 FEW = 6
 

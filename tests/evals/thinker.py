@@ -15,9 +15,9 @@ from sleeptime.core.notes import LearnedContext, Note
 from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Query, Sees
 from sleeptime.core.usage import PriceCard, Usage
-from sleeptime.evals import chains
-from sleeptime.evals.curves import DemoResult
-from sleeptime.evals.demo import run_demo
+from sleeptime.evals.data import chains
+from sleeptime.evals.demo.curves import DemoResult
+from sleeptime.evals.demo.demo import run_demo
 
 MINI = PriceCard(
     name="a mini model",

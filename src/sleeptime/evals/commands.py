@@ -15,11 +15,11 @@ import typer
 from sleeptime.core.errors import InputError
 from sleeptime.evals import console
 from sleeptime.evals.console import counting, note, print_json, stdout
-from sleeptime.evals.make_queries_command import make_queries
+from sleeptime.evals.queries.command import make_queries
 
 if TYPE_CHECKING:
-    from sleeptime.evals.results import Run
-    from sleeptime.evals.runner import Wanted
+    from sleeptime.evals.runs.results import Run
+    from sleeptime.evals.runs.runner import Wanted
 
 app = typer.Typer(
     help="Reproduce the paper's experiments, or find out whether sleeping pays on your own data.\n\n"
@@ -93,7 +93,8 @@ Connections = Annotated[int, typer.Option("--connections", help="Calls at the sa
 def list_(as_json: Json = False) -> None:
     """List the experiments with their claims, and the datasets."""
     _check_installed()
-    from sleeptime.evals import datasets, experiments  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.data import datasets  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.runs import experiments  # noqa: PLC0415 - the module says why
 
     known = [experiments.load(name) for name in experiments.names()]
     if as_json:
@@ -158,7 +159,8 @@ def run(
       sleeptime eval run e1 e3 e5 --model tiny --limit 100 --seeds 1,2,3
     """
     _check_installed()
-    from sleeptime.evals import datasets, experiments, runner  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.data import datasets  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.runs import experiments, runner  # noqa: PLC0415 - the module says why
 
     wanted_names = [name for name in experiments.names() if name != experiments.OWN] if names == ["all"] else names
     chosen = [experiments.load(name, levels=_levels(levels)) for name in wanted_names]
@@ -227,7 +229,10 @@ def mine(
       sleeptime eval mine tickets.jsonl --model openai:gpt-5-mini --limit 50 --max-cost 2
     """
     _check_installed()
-    from sleeptime.evals import analysis, datasets, experiments, paper_report, runner, verdict  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.analysis.analyse import analyse  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.data import datasets  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.report import paper_report, verdict  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.runs import experiments, runner  # noqa: PLC0415 - the module says why
 
     experiment = experiments.load(experiments.OWN, levels=_levels(levels))
     wanted = asyncio.run(
@@ -246,7 +251,7 @@ def mine(
         _tell_forecast(wanted, as_json)
         return
     done = _measure(wanted, connections)
-    found = analysis.analyse(done)
+    found = analyse(done)
     judged = verdict.judge(found)
     page = paper_report.write([found], wanted.folder / REPORT, experiments=[experiment])
     if as_json:
@@ -259,7 +264,7 @@ def mine(
 
 def _measure(wanted: Wanted, connections: int) -> Run:
     """Run what is wanted behind a progress bar."""
-    from sleeptime.evals import runner  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.runs import runner  # noqa: PLC0415 - the module says why
 
     _tell_plan(wanted)
     with counting("measured", wanted.steps) as on_row:
@@ -277,8 +282,8 @@ def _tell_plan(wanted: Wanted) -> None:
 
 
 def _tell_forecast(wanted: Wanted, as_json: bool) -> None:
-    from sleeptime.evals.forecast import forecast  # noqa: PLC0415 - the module says why
-    from sleeptime.evals.run_folder import read_if_begun  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.runs.forecast import forecast  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.runs.run_folder import read_if_begun  # noqa: PLC0415 - the module says why
 
     foretold = forecast(
         wanted.cells,
@@ -390,10 +395,12 @@ def report(
       sleeptime eval report sleeptime-runs/stateful-chains-tiny-seeds-1
     """
     _check_installed()
-    from sleeptime.evals import analysis, experiments, paper_report  # noqa: PLC0415 - the module says why
-    from sleeptime.evals.run_folder import read_run  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.analysis.analyse import analyse  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.report import paper_report  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.runs import experiments  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.runs.run_folder import read_run  # noqa: PLC0415 - the module says why
 
-    found = [analysis.analyse(read_run(folder)) for folder in folders]
+    found = [analyse(read_run(folder)) for folder in folders]
     asked = {name for each in found for name in each.experiments}
     known = [experiments.load(name) for name in experiments.names() if name in asked]
     page = paper_report.write(found, out or folders[0] / REPORT, experiments=known)

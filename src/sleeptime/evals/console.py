@@ -19,7 +19,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from sleeptime.core.usage import PriceCard
-    from sleeptime.evals.splitter import SplitMode
+    from sleeptime.evals.data.splitter import SplitMode
 
 WIDE = 160
 """A table that goes to a file or a pipe is not squeezed into 80 columns."""
@@ -71,7 +71,7 @@ def table(first: str, *numbers: str) -> Table:
 
 def split_mode(written: str) -> SplitMode:
     """Read --split."""
-    from sleeptime.evals.splitter import SPLIT_MODES  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.data.splitter import SPLIT_MODES  # noqa: PLC0415 - the module says why
 
     for mode in SPLIT_MODES:
         if mode == written:

@@ -1,0 +1,1 @@
+"""From rows to figures with their intervals, and what they say of each claim. Pure."""

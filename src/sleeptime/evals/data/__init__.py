@@ -1,0 +1,1 @@
+"""Where contexts, queries and targets come from, and when an answer is right."""

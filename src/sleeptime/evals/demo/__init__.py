@@ -1,0 +1,1 @@
+"""The whole idea on one page, measured offline on the tiny model."""

@@ -1,0 +1,1 @@
+"""More queries about contexts, written by one model and confirmed by another."""
