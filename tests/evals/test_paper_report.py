@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from sleeptime.core.usage import Usage
-from sleeptime.evals.analysis import analyse, tables
+from sleeptime.evals.analysis import tables
+from sleeptime.evals.analysis.analyse import analyse
 from sleeptime.evals.analysis.findings import Claim, Findings
 from sleeptime.evals.analysis.stats import Match
 from sleeptime.evals.report import drawing, page, paper_figures, paper_report, paper_words
