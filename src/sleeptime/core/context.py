@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -21,12 +22,11 @@ from itertools import islice
 
 from sleeptime.core.errors import NotTextError
 
-LONG_BLOCK = 500
-"""Characters from which on a block without blank lines is cut behind a line or a sentence."""
+REACH = 5
+"""A block is cut behind a line or sentence that its hash sets above so many on either side; a shorter one never is."""
 MOST_PLACES = 8
 """A quotation that stands in more places than these points at none of them."""
 
-_CUTS_CHOSEN = 4  # one in so many lines or sentences is a place to cut
 _BREAK = re.compile(r"\n(?:[^\S\n]*\n)+|\n(?=#{1,6} |=== )")  # blank lines, or a heading ahead
 _PIECE = re.compile(r"\n|[.!?][^\S\n]+")
 _LEADING_BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
@@ -93,25 +93,21 @@ class Context:
         White space may differ. Whole words go before parts of words. A quotation that stands nowhere,
         or in more than `MOST_PLACES` places, is located nowhere.
         """
-        words = quote.split()
-        if not words:
-            return ()
-        pattern = r"\s+".join(map(re.escape, words))
-        for wanted in (rf"(?<!\w){pattern}(?!\w)", pattern):
-            places = [match.span() for match in islice(re.finditer(wanted, self.text), MOST_PLACES + 1)]
-            if places:
-                break
+        places = _places(self.text, quote.strip())
         if len(places) > MOST_PLACES:
             return ()
+        sections = self.sections
         spans: dict[Span, None] = {}
         for start, end in places:
-            for section in self.sections:
-                if section.start < end and start < section.end:
-                    first, last = max(start, section.start), min(end, section.end)
-                    last = first + len(self.text[first:last].rstrip())
-                    if first < last:
-                        span = Span(section=section.fingerprint, start=first - section.start, end=last - section.start)
-                        spans[span] = None
+            at = bisect_right(sections, start, key=lambda section: section.start) - 1
+            for section in islice(sections, at, None):
+                if section.start >= end:
+                    break
+                first, last = max(start, section.start), min(end, section.end)
+                last = first + len(self.text[first:last].rstrip())
+                if first < last:
+                    found = Span(section=section.fingerprint, start=first - section.start, end=last - section.start)
+                    spans[found] = None
         return tuple(spans)
 
 
@@ -121,6 +117,28 @@ def check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise NotTextError(f"{text.encode(errors='replace').decode()[:40]!r}") from None
+
+
+def _places(text: str, quote: str) -> list[tuple[int, int]]:
+    """Where *quote* stands, up to one place more than `MOST_PLACES`: as whole words if it does, else anywhere."""
+    if not quote:
+        return []
+    places: list[tuple[int, int]] = []
+    at = text.find(quote)
+    while at >= 0 and len(places) <= MOST_PLACES:
+        places.append((at, at + len(quote)))
+        at = text.find(quote, at + 1)
+    if not places:
+        pattern = r"\s+".join(map(re.escape, quote.split()))
+        places = [match.span() for match in islice(re.finditer(pattern, text), MOST_PLACES + 1)]
+    whole = [place for place in places if _is_whole(text, *place)]
+    return whole or places
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    """Whether no word goes on across either end."""
+    cuts_first = start > 0 and text[start - 1].isalnum() and text[start].isalnum()
+    return not cuts_first and not (end < len(text) and text[end - 1].isalnum() and text[end].isalnum())
 
 
 @lru_cache(maxsize=4)
@@ -144,22 +162,21 @@ def sections(text: str) -> tuple[Section, ...]:
 
 
 def _cuts(text: str, start: int, end: int) -> list[int]:
-    """Where to cut a long block: behind pieces that their own words choose, never near one another."""
-    if end - start <= LONG_BLOCK:
-        return []
+    """Where to cut a long block. Every cut depends on the lines or sentences near it and on nothing else."""
     end = start + len(text[start:end].rstrip())
-    cuts: list[int] = []
-    piece = start
-    for match in _PIECE.finditer(text, start, end):
-        if match.end() - start >= LONG_BLOCK and _chooses(text[piece : match.end()]):
-            cuts.append(match.end())
-            start = match.end()
-        piece = match.end()
-    return cuts
+    ends = [*(match.end() for match in _PIECE.finditer(text, start, end)), end]
+    if len(ends) <= 2 * REACH:
+        return []
+    rank = [_rank(text[first:last]) for first, last in zip([start, *ends[:-1]], ends, strict=True)]
+    return [
+        ends[at]
+        for at in range(REACH, len(ends) - REACH)
+        if max(rank[at - REACH : at]) < rank[at] >= max(rank[at + 1 : at + REACH + 1])
+    ]
 
 
-def _chooses(piece: str) -> bool:
-    return zlib.crc32(piece.strip().encode("utf-8", "surrogatepass")) % _CUTS_CHOSEN == 0
+def _rank(piece: str) -> int:
+    return zlib.crc32(piece.strip().encode("utf-8", "surrogatepass"))
 
 
 def _without_blank_lines(text: str) -> str:

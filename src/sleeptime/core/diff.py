@@ -6,12 +6,13 @@
     retired   in the earlier one alone, though what it rests on was still in the text
     stale     in the earlier one alone, and what it rested on had changed
 
-Ids mean the same in two versions only where one began with the notes of the other.
+Ids mean the same in two versions only where one began with the notes of the other; a rollback
+is the version that it publishes anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sleeptime.core.context import Context
@@ -37,7 +38,8 @@ def diff(versions: Sequence[LearnedContext], before: int, after: int, context: C
     """Compare two of *versions*, which are all of *context*, by their numbers."""
     numbered = {version.version: version for version in versions}
     old, new = numbered[before], numbered[after]
-    is_related = before in _ancestors(numbered, after) or after in _ancestors(numbered, before)
+    lines = [_line(numbered, version) for version in (before, after)]
+    is_related = lines[0][0] in lines[1] or lines[1][0] in lines[0]
     was = {note.id: note for note in old.notes}
     words = {(note.kind, note.plain) for note in old.notes}
     kept = [note for note in new.notes if (note.kind, note.plain) in words]
@@ -60,11 +62,12 @@ def diff(versions: Sequence[LearnedContext], before: int, after: int, context: C
     )
 
 
-def _ancestors(numbered: dict[int, LearnedContext], version: int) -> set[int]:
-    """The versions that *version* came of, itself included."""
-    found: set[int] = set()
+def _line(numbered: Mapping[int, LearnedContext], version: int) -> list[int]:
+    """The versions that the notes of *version* came through, from the one that first had them all back to the first."""
+    found: list[int] = []
     at: int | None = version
-    while at is not None and at in numbered and at not in found:
-        found.add(at)
+    while at is not None and at in numbered:
+        if numbered[at].rolled_back_from is None:
+            found.append(at)
         at = numbered[at].rolled_back_from or numbered[at].based_on
     return found

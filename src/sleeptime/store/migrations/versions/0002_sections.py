@@ -155,15 +155,14 @@ def _parts(text: str) -> Parts:
 
 
 def _cuts(text: str, start: int, end: int) -> list[int]:
-    if end - start <= 500:
-        return []
     end = start + len(text[start:end].rstrip())
-    cuts: list[int] = []
-    piece = start
-    for match in _PIECE.finditer(text, start, end):
-        words = text[piece : match.end()].strip().encode("utf-8", "surrogatepass")
-        if match.end() - start >= 500 and zlib.crc32(words) % 4 == 0:
-            cuts.append(match.end())
-            start = match.end()
-        piece = match.end()
-    return cuts
+    ends = [*(match.end() for match in _PIECE.finditer(text, start, end)), end]
+    if len(ends) <= 10:
+        return []
+    rank = [
+        zlib.crc32(text[first:last].strip().encode("utf-8", "surrogatepass"))
+        for first, last in zip([start, *ends[:-1]], ends, strict=True)
+    ]
+    return [
+        ends[at] for at in range(5, len(ends) - 5) if max(rank[at - 5 : at]) < rank[at] >= max(rank[at + 1 : at + 6])
+    ]
