@@ -4,9 +4,9 @@
 
 Shown are the sections that are new, each with a little of what stands around it under its
 heading, and the sections that notes rested on which are stale now. New text stands between
-`<changed>` and `</changed>`, `[…]` where something is left out. Notes that neither
-rest on what is shown nor share a rare word with it are kept, but not shown. So a round costs
-in proportion to the edit, not to the text.
+`<changed>` and `</changed>`, `[…]` where something is left out. Of the notes that stand, those
+are shown that rest on what is shown or share rare words with it, as far as there is room; all are
+kept. So a round costs in proportion to the edit, not to the text.
 
 The whole text is shown where most of it is new, where most of the notes are gone, or where the
 earlier sleep had not come to an end. This file does not know prompts or models.
@@ -15,6 +15,7 @@ earlier sleep had not come to an end. This file does not know prompts or models.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ def changes(context: Context, base: LearnedContext) -> Changes:
     length = sum(end - start for start, end in stretches)
     aside = max(LEAST_ASIDE, length // 4)
     rested_on = {span.section for note in base.notes if note.id in stale for span in note.evidence}
-    again = _within(aside, [s for i, s in enumerate(sections) if s.fingerprint in rested_on and i not in set(new)])
+    is_new = set(new)
+    again = _within(aside, [s for i, s in enumerate(sections) if s.fingerprint in rested_on and i not in is_new])
     shown = _merged([*_around(context, stretches), *((section.start, section.end) for section in again)])
     is_whole = (
         base.stop_reason not in COMPLETE
@@ -83,7 +85,7 @@ def changes(context: Context, base: LearnedContext) -> Changes:
     if is_whole:
         shown, hidden = [(0, len(context.shown))], quarantined
     else:
-        seen = {section.fingerprint for section in again}
+        seen = {section.fingerprint for section in sections if _touches(section, shown)}
         words = " ".join(context.text[start:end] for start, end in stretches)
         hidden = quarantined | _unrelated(kept, seen, words, aside)
     return Changes(
@@ -154,6 +156,12 @@ def _merged(stretches: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
+def _touches(section: Section, stretches: Sequence[tuple[int, int]]) -> bool:
+    """Whether *section* overlaps one of *stretches*, which are in order."""
+    at = bisect_left(stretches, (section.end, 0)) - 1
+    return at >= 0 and stretches[at][1] > section.start
+
+
 def _marked(text: str, changed: Sequence[tuple[int, int]], shown: Sequence[tuple[int, int]]) -> str:
     """Write the *shown* and *changed* stretches of *text*, with marks around the latter and gaps between."""
     written: list[str] = []
@@ -191,7 +199,7 @@ def _unrelated(kept: Sequence[Note], seen: set[str], text: str, characters: int)
     hidden = {note.id for note in kept}
     for note in sorted(kept, key=nearness, reverse=True):
         characters -= len(note.plain)
-        if characters < 0 or nearness(note) == 0:
+        if characters < 0:
             break
         hidden.discard(note.id)
     return frozenset(hidden)
