@@ -43,7 +43,6 @@ from sleeptime.models.protocol import Options
 from sleeptime.models.scripted import ScriptedModel
 from sleeptime.sleeper import Sleeper
 
-EDITS_PER_CONTEXT = 50
 SIZES = {"small": 60, "medium": 120, "large": 300}  # blocks of a context
 MEASURED_EVERY = 10  # sleeps after an edit, for each of which one on the whole text is measured
 PLAN = Plan(max_characters=10**6, budget=Budget(max_rounds=60))
@@ -345,12 +344,13 @@ class Trial:
             return  # all of it is stale
         self.tally.asks += 1
         shown = _between(self.writer.model.calls[calls].messages, "notes").splitlines()
-        self._check(shown)
+        self.check(shown)
         stored = await self.engine.store.learned((await self.engine.store.context(self.name)).id, version)
         assert stored
         self.tally.stale_hidden += sum(self._is_false(note.text) for note in stored.notes if note.text not in shown)
 
-    def _check(self, notes: Sequence[str]) -> None:
+    def check(self, notes: Sequence[str]) -> None:
+        """Count notes that were shown, and those of them whose facts are none any more."""
         for note in notes:
             self.tally.shown += 1
             self.tally.stale_shown += self._is_false(note)
@@ -367,7 +367,7 @@ class Trial:
         after = await self.engine.sleep(self.name, PLAN)
         for call in self.writer.model.calls[calls : calls + 1]:
             listed = _between(call.messages, "notes").splitlines()
-            self._check([line.partition(": ")[2] for line in listed if line.startswith("[n")])
+            self.check([line.partition(": ")[2] for line in listed if line.startswith("[n")])
         if self.slept is not None:
             text, blocks, homes = self.slept
             now = Counter(block.text for block in self.world.blocks)
@@ -420,19 +420,19 @@ def _between(messages: Sequence[Message], tag: str) -> str:
     return re.findall(rf"^<{tag}>\n(.*?)\n?^</{tag}>$", whole, re.DOTALL | re.MULTILINE)[-1]
 
 
-async def measure(edits: int, seed: int) -> dict[str, Tally]:
+async def measure(edits: int, seed: int, *, per_context: int) -> dict[str, Tally]:
     """Make *edits* over as many contexts as they need, of each size in turn."""
     tallies = {size: Tally() for size in SIZES}
     done = 0
     with tempfile.TemporaryDirectory(prefix="edits-") as folder:
-        for number in range(-(-edits // EDITS_PER_CONTEXT)):
+        for number in range(-(-edits // per_context)):
             size = list(SIZES)[number % len(SIZES)]
             dice = random.Random(f"{seed} {number}")
             writer = Writer(dice)
             environ = {"SLEEPTIME_HOME": folder}
             async with Engine.open(database=Path(folder) / "edits.db", model=writer.model, environ=environ) as engine:
                 trial = Trial(engine, World(dice, SIZES[size]), writer, dice, f"context-{number}")
-                many = min(EDITS_PER_CONTEXT, edits - done)
+                many = min(per_context, edits - done)
                 tallies[size] += await trial.run(many)
                 done += many
     return tallies
@@ -457,10 +457,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--edits", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--per-context", type=int, default=50, help="edits of one context before the next")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     arguments = parser.parse_args()
     began = time.monotonic()
-    tallies = asyncio.run(measure(arguments.edits, arguments.seed))
+    tallies = asyncio.run(measure(arguments.edits, arguments.seed, per_context=arguments.per_context))
     total = sum(tallies.values(), Tally())
     missed = failures(total)
     if arguments.json:

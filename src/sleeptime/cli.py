@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +24,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from sleeptime.core import staleness
 from sleeptime.core.budget import Budget, Level
-from sleeptime.core.context import EVERYWHERE
+from sleeptime.core.context import EVERYWHERE, Section, Span
 from sleeptime.core.errors import (
     InputError,
     NothingReadableError,
@@ -200,11 +201,11 @@ def _edited_line(edit: Edit) -> str:
     name = edit.context.name
     if not edit.is_change:
         return f"{name!r} has this text already: nothing changed."
-    what = f"Updated {name!r}: {edit.sections_new} sections are new, {edit.sections_gone} are gone"
+    notes = f"notes of version {edit.version}: {len(edit.stale)} stale, {edit.kept} stand"
     if edit.version is None:
-        return f"{what}. Nothing was learned yet. Next: sleeptime sleep {quote(name)}"
-    stale = f"{len(edit.stale)} of {len(edit.stale) + edit.kept} notes of version {edit.version} are stale"
-    return f"{what}; {stale}. Next: sleeptime sleep {quote(name)}"
+        notes = "nothing was learned yet"
+    sections = f"{edit.sections_new} new, {edit.sections_gone} gone"
+    return f"Updated {name!r}. Sections: {sections}; {notes}. Next: sleeptime sleep {quote(name)}"
 
 
 @app.command()
@@ -466,7 +467,6 @@ def show(
 
     Notes whose evidence changed since are marked as stale; no answer is shown them.
     """
-    from sleeptime.core.staleness import stale as stale_in  # noqa: PLC0415  # keeps --help quick
 
     async def work(engine: Engine) -> None:
         context = await engine.store.context(name)
@@ -475,7 +475,7 @@ def show(
         if version is not None and learned is None:
             raise VersionNotFoundError(context.name, version)
         if as_json:
-            stale = sorted(stale_in(learned, context)) if learned else []
+            stale = sorted(staleness.stale(learned, context)) if learned else []
             _print_json({"context": context, "versions": len(versions), "learned": learned, "stale": stale})
             return
         stdout.print(
@@ -493,22 +493,24 @@ def show(
             markup=False,
             highlight=False,
         )
-        stale = stale_in(learned, context)
+        stale = staleness.stale(learned, context)
         if stale:
-            _note(f"{len(stale)} of {len(learned.notes)} notes are stale: the text they rest on changed.")
+            _note(f"Stale, for the text they rest on changed: {len(stale)} of {len(learned.notes)} notes.")
         places = {section.fingerprint: section for section in context.sections}
         for note in learned.notes:
             status = f"{note.status}, [red]stale[/red]" if note.id in stale else note.status
             stdout.print(f"  [bold]{note.id}[/bold] {note.kind}, {status}: {escape(note.plain)}", highlight=False)
-            for span in note.evidence:
-                section = places.get(span.section)
-                if section:
-                    quoted = context.text[section.start + span.start : section.start + span.end]
-                else:
-                    quoted = "(the whole text)" if span == EVERYWHERE else "(text that is gone)"
+            for quoted in dict.fromkeys(_quoted(context.text, span, places) for span in note.evidence):
                 stdout.print(f"     [dim]· {escape(quoted)}[/dim]", highlight=False)
 
     _run(work, database=database)
+
+
+def _quoted(text: str, span: Span, places: Mapping[str, Section]) -> str:
+    section = places.get(span.section)
+    if section:
+        return text[section.start + span.start : section.start + span.end]
+    return "(the whole text)" if span == EVERYWHERE else "(text that is gone)"
 
 
 @app.command("diff")
@@ -579,19 +581,16 @@ def rollback(
 
     Nothing is deleted: a rollback can be rolled back. Notes of it that are stale in today's text stay hidden.
     """
-    from sleeptime.core.staleness import stale as stale_in  # noqa: PLC0415  # keeps --help quick
 
     async def work(engine: Engine) -> None:
         learned = await engine.rollback(name, version)
-        stale = stale_in(learned, await engine.store.context(learned.context_id))
+        stale = staleness.stale(learned, await engine.store.context(learned.context_id))
         if as_json:
             _print_json({"learned": learned, "stale": sorted(stale)})
             return
         typer.echo(_learned_line(learned))
         if stale:
-            _note(
-                f"{len(stale)} of its {len(learned.notes)} notes are stale in today's text, and not shown to answers."
-            )
+            _note(f"Stale in today's text, and not shown to answers: {len(stale)} of its {len(learned.notes)} notes.")
 
     _run(work, database=database)
 
