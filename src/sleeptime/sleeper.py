@@ -112,8 +112,8 @@ class Sleeper:
         except* SleeptimeError as errors:
             raise _first(errors) from errors
         finished = [ended[sample][0] for sample in range(plan.samples)]
-        reasons = [ended[sample][1] for sample in range(plan.samples)]
-        return self.joined(context, plan, finished, reasons, changes.base if changes else None)
+        base = changes.base if changes else None
+        return self.joined(context, plan, finished, [ended[sample][1] for sample in range(plan.samples)], base)
 
     def joined(
         self,
