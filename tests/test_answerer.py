@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
@@ -81,10 +82,11 @@ def test_everything_before_the_query_is_the_same_bytes(
 ) -> None:
     worker = answerer(ScriptedModel([], abilities=Abilities(prompt_set=prompt_set)))
     context = Context(id="c1", name="x", text=text, created_at=NOW)
+    learned = replace(LEARNED, context_fingerprint=context.fingerprint)
 
     def laid_out(question: str, amount: int) -> str:
         query = Query(question=question, level=Level(amount=amount), sees=sees)
-        return "".join(f"<{m.role}>{m.content}" for m in worker.messages(query, context, LEARNED))
+        return "".join(f"<{m.role}>{m.content}" for m in worker.messages(query, context, learned))
 
     one, other = laid_out(first, levels[0]), laid_out(second, levels[1])
     prefix = one[: one.rindex(first + ("\n\n" if prompt_set == "default" else " "))]

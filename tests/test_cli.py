@@ -118,7 +118,7 @@ def test_unknown_prices_are_shown_as_unknown_and_known_ones_add_up(shell: Shell,
             f'[[card]]\nmodel = "{fake.name}"\ndated = 2026-11-01\n'
             "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\n"
         )
-        shell.run("sleep", "boxes", "--max-cost", "1")
+        shell.run("sleep", "boxes", "--max-cost", "1", "--again")
 
         usage = fake.calls[1].usage or {}
         calls = shell.json("ledger", "--calls", "2")
@@ -126,6 +126,74 @@ def test_unknown_prices_are_shown_as_unknown_and_known_ones_add_up(shell: Shell,
         assert calls[0]["cost_usd"] is None
         assert calls[1]["cost_usd"] == pytest.approx((usage["prompt_tokens"] + 2 * usage["completion_tokens"]) / 1e6)
         assert "unknown" in shell.run("ledger").stdout
+
+
+def test_an_edited_file_is_updated_slept_on_where_it_changed_and_rolled_back(shell: Shell, tmp_path: Path) -> None:
+    def noted(line: str) -> dict[str, object]:
+        return {"kind": "inference", "text": f"{line.split(maxsplit=1)[0]} matters.", "evidence": [line]}
+
+    lines = [f"Person{number} has {number} boxes and a long story." for number in range(20)]
+    changed = [*lines[1:], "Flo came in and brought ten boxes."]
+    learn, relearn = (
+        Reply(tool_calls=(("revise_notes", json.dumps({"add": [noted(line) for line in new], "done": True})),))
+        for new in (lines, changed[-1:])
+    )
+    path = tmp_path / "boxes.txt"
+    path.write_text("\n\n".join(lines))
+    with serve([learn, relearn, "The answer is 5."]) as fake:
+        shell.environ["SLEEPTIME_MODEL"] = fake.name
+        identity = shell.run("add", str(path)).stdout
+        shell.run("sleep", "boxes")
+        path.write_text("\n\n".join(changed))
+
+        updated = shell.run("update", "boxes")
+        assert updated.stdout == identity
+        assert "Sections: 1 new, 1 gone; notes of version 1: 1 stale, 19 stand." in updated.stderr
+        assert "nothing changed" in shell.run("update", "boxes").stderr
+        assert "edited since" in shell.run("list").stdout
+        shown = shell.run("show", "boxes")
+        assert "n1 inference, unverified, stale: Person0 matters.\n     · (text that is gone)" in shown.stdout
+        assert "n2 inference, unverified: Person1 matters.\n     · Person1 has" in shown.stdout
+        assert "changed: 1 of 20 notes" in shown.stderr
+        assert shell.json("show", "boxes")["stale"] == ["n1"]  # type: ignore[index]  # JSON
+
+        slept = shell.run("sleep", "--all").stdout
+        assert slept == "version 2: 20 notes after 1 rounds, begun with those of version 1; ended: finished\n"
+        assert lines[10] not in json.dumps(fake.calls[1].body)
+        assert shell.run("sleep", "boxes").stdout == "version 2 stands: nothing changed since\n"
+        assert "nothing to pay" in shell.run("sleep", "boxes", "--dry-run").stdout
+        assert "slept on as it is now" in shell.run("sleep", "--all").stderr
+        assert shell.run("diff", "boxes").stdout == (
+            "- stale    n1 Person0 matters.\n+ added    n21 Flo matters.\n"
+            "version 1 → 2: 19 kept, 1 added, 0 replaced, 0 retired, 1 stale\n"
+        )
+        told = shell.json("diff", "boxes", "2", "1")
+        assert isinstance(told, dict)
+        assert ([note["id"] for note in told["retired"]], told["stale_now"]) == ([], ["n1"])
+
+        back = shell.run("rollback", "boxes", "1")
+        assert "version 3: 20 notes after 1 rounds, rolled back from version 1" in back.stdout
+        assert "Stale in today's text, and not shown to answers: 1 of its 20 notes." in back.stderr
+        assert "is the newest" in shell.fails("rollback", "boxes", "3")
+        shell.run("ask", "boxes", "How many?", "--sees", "learned")
+        prompt = json.dumps(fake.calls[2].body)
+        assert "Person1 matters." in prompt
+        assert "Person0 matters." not in prompt
+
+
+def test_a_turn_is_appended_to_a_conversation(shell: Shell, tmp_path: Path) -> None:
+    talk, turn = tmp_path / "talk.txt", tmp_path / "turn.txt"
+    talk.write_text("user: Hi\n")
+    turn.write_text("assistant: Hello\n")
+    shell.run("add", str(talk))
+
+    told = shell.json("update", "talk", str(turn), "--append")
+
+    assert isinstance(told, dict)
+    assert (told["sections_new"], told["sections_gone"], told["stale"]) == (1, 0, [])
+    assert "user: Hi\n\nassistant: Hello" in shell.run("show", "talk", "--text").stdout
+    assert shell.json("update", "talk")["sections_gone"] == 1  # type: ignore[index]  # JSON: as the file has it
+    shell.run("update", "talk", "--append", code=2)
 
 
 def test_a_conversation_and_a_folder_become_contexts(shell: Shell, tmp_path: Path) -> None:

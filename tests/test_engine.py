@@ -183,7 +183,7 @@ async def test_answers_can_be_shown_an_older_version_or_another_contexts_notes(p
     async with opened(place, model) as engine:
         await engine.add(BOXES, name="boxes")
         old = await engine.sleep("boxes")
-        await engine.sleep("boxes")
+        await engine.sleep("boxes", again=True)
         await engine.ask("boxes", "?", version=1)
         await engine.ask("boxes", "?", learned=old, sees="learned")
 

@@ -143,7 +143,7 @@ async def test_notes_that_outgrow_the_window_end_the_sleep_and_stay() -> None:
     def script(_messages: Sequence[Message], _options: Options) -> str:
         return f"<notes>\nfact {len(model.calls)} " + "word " * 60 + "\n</notes>"
 
-    model = ScriptedModel(script, abilities=Abilities(tools=False, context_window=500))
+    model = ScriptedModel(script, abilities=Abilities(tools=False, context_window=535))
     learned = await sleeper(model).sleep(BOXES, Plan())
 
     assert learned.stop_reason == "window"

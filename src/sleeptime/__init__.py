@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 
 from sleeptime.core.budget import Budget, Level
 from sleeptime.core.context import Context
+from sleeptime.core.diff import Diff
 from sleeptime.core.errors import SleeptimeError
 from sleeptime.core.ledger import Ledger
 from sleeptime.core.notes import LearnedContext, Note
 from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Query
+from sleeptime.core.staleness import Edit
 from sleeptime.core.usage import PriceCard, Usage
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ __all__ = [
     "Answer",
     "Budget",
     "Context",
+    "Diff",
+    "Edit",
     "Engine",
     "LearnedContext",
     "Ledger",

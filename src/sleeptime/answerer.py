@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sleeptime import prompts
-from sleeptime.core import policy
+from sleeptime.core import policy, staleness
 from sleeptime.core.budget import Budget
 from sleeptime.core.context import Context
 from sleeptime.core.errors import BudgetError, InputError, NotSupportedError
@@ -88,14 +88,14 @@ class Answerer:
         return prompts.load(f"answer-{query.sees}", self.model.abilities.prompt_set)
 
     def messages(self, query: Query, context: Context, learned: LearnedContext | None) -> tuple[Message, ...]:
-        """What the model is shown."""
+        """What the model is shown: of what was learned, only notes that are neither quarantined nor stale."""
         if query.sees != "context" and learned is None:
             raise InputError(f"An answer that sees {query.sees} needs a learned context.")
         prompt = self.prompt(query)
         return prompt.render(
             {
                 "context": context.shown,
-                "learned": prompt.notes(learned.shown) if learned else "",
+                "learned": prompt.notes(staleness.shown(learned, context)) if learned else "",
                 "question": query.question,
                 "level": prompt.level(query.level),
             }

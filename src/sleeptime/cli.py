@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from sleeptime.core import staleness
 from sleeptime.core.budget import Budget, Level
+from sleeptime.core.context import EVERYWHERE, Section, Span
 from sleeptime.core.errors import (
     InputError,
     NothingReadableError,
@@ -37,8 +39,10 @@ from sleeptime.core.query import SEES
 from sleeptime.evals.commands import app as eval_app
 
 if TYPE_CHECKING:  # the engine brings the database and model libraries, which --help does not need
+    from sleeptime.core.diff import Diff
     from sleeptime.core.ledger import Account, BreakEven
-    from sleeptime.core.notes import Draft, LearnedContext
+    from sleeptime.core.notes import Draft, LearnedContext, Note
+    from sleeptime.core.staleness import Edit
     from sleeptime.engine import Engine, Forecast
 
 app = typer.Typer(
@@ -142,11 +146,77 @@ def add(
 
 
 @app.command()
+def update(
+    name: Name,
+    path: Annotated[
+        str | None, typer.Argument(help="Where the text is now; by default where it was read before.")
+    ] = None,
+    append: Annotated[bool, typer.Option("--append", help="Add to the text instead of replacing it.")] = False,
+    database: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Give a context its new text, and say which notes that made stale.
+
+    Only notes that rest on what changed are stale; no answer is shown them. The next sleep works on what
+    changed and keeps the others. Earlier versions stay until the context is forgotten.
+
+    For example:
+
+      sleeptime update report
+
+      echo "user: And what about May?" | sleeptime update talk - --append
+    """
+    from sleeptime import sources  # noqa: PLC0415  # keeps --help quick
+
+    if append and path is None:
+        raise typer.BadParameter("--append needs the PATH of what to add")
+
+    async def work(engine: Engine) -> None:
+        origin = path or (await engine.store.context(name)).source
+        if not origin or (path is None and origin == "-"):
+            raise InputError(f"{name!r} was not read from a file: say where its new text is.")
+        source = sources.read(origin)
+        edit = await engine.update(name, source.text, append=append, source=None if append else source.origin)
+        if as_json:
+            _print_json(_edit(edit))
+            return
+        typer.echo(edit.context.id)
+        _note(_edited_line(edit))
+
+    _run(work, database=database)
+
+
+def _edit(edit: Edit) -> dict[str, Any]:
+    return {
+        "id": edit.context.id,
+        "name": edit.context.name,
+        "characters": len(edit.context.text),
+        "is_change": edit.is_change,
+        "sections_new": edit.sections_new,
+        "sections_gone": edit.sections_gone,
+        "version": edit.version,
+        "stale": [note.id for note in edit.stale],
+        "kept": edit.kept,
+    }
+
+
+def _edited_line(edit: Edit) -> str:
+    name = edit.context.name
+    if not edit.is_change:
+        return f"{name!r} has this text already: nothing changed."
+    notes = f"notes of version {edit.version}: {len(edit.stale)} stale, {edit.kept} stand"
+    if edit.version is None:
+        notes = "nothing was learned yet"
+    sections = f"{edit.sections_new} new, {edit.sections_gone} gone"
+    return f"Updated {name!r}. Sections: {sections}; {notes}. Next: sleeptime sleep {quote(name)}"
+
+
+@app.command()
 def sleep(
     name: Annotated[str | None, typer.Argument(help="Name or id of a context.", show_default=False)] = None,
     model: SleepModelName = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Every context without a finished version; caps hold for all together.")
+        bool, typer.Option("--all", help="Every context that is new, edited or unfinished; caps hold for all together.")
     ] = False,
     strategy: Annotated[
         str, typer.Option(help=f"How to write: {' or '.join(STRATEGIES)} (the paper's loop).")
@@ -160,12 +230,17 @@ def sleep(
     max_characters: Annotated[int, typer.Option(help="Cap on the text of what is learned.", min=1)] = MAX_CHARACTERS,
     max_tokens: Annotated[int | None, typer.Option(help="Cap on all output tokens.", min=1, show_default=False)] = None,
     max_cost: Annotated[float | None, typer.Option(help="Cap on money, in US dollars.", show_default=False)] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Think about the whole text, whatever is known of it.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the most it may cost, and spend nothing.")] = False,
     database: Database = None,
     as_json: Json = False,
 ) -> None:
     """Think about a context now, and publish what was learned as a new version.
 
+    A context that was edited is thought about where it changed, and notes that still stand are kept. Where nothing
+    changed since the same command, nothing is done.
     Caps are checked before each model call; reaching one ends the sleep and keeps the notes.
     A sleep that was killed goes on where it was when the same command is run again.
 
@@ -190,14 +265,14 @@ def sleep(
 
     async def work(engine: Engine) -> None:
         if name is not None:
-            done = await (_forecast if dry_run else _sleep_on)(engine, name, plan, as_json)
+            done = await (_forecast if dry_run else _sleep_on)(engine, name, plan, as_json, again=again)
             if as_json:
                 _print_json(done)
             return
         names = await _unfinished(engine)
         if not names:
-            _note("Every context has been slept on.")
-        results = await _sleep_on_all(engine, names, plan, as_json, dry_run=dry_run)
+            _note("Every context has been slept on as it is now.")
+        results = await _sleep_on_all(engine, names, plan, as_json, dry_run=dry_run, again=again)
         if as_json:
             _print_json(results)
         if any(isinstance(result, dict) for result in results):
@@ -208,26 +283,26 @@ def sleep(
 
 
 async def _unfinished(engine: Engine) -> list[str]:
-    """Contexts without a version, or whose newest one was interrupted."""
+    """Contexts without a version, edited since, or whose newest version was interrupted."""
     names: list[str] = []
     for summary in await engine.contexts():
         learned = await engine.store.learned(summary.id) if summary.versions else None
-        if learned is None or learned.stop_reason == "interrupted":
+        if learned is None or learned.stop_reason == "interrupted" or summary.is_edited:
             names.append(summary.name)
     return names
 
 
 async def _sleep_on_all(
-    engine: Engine, names: list[str], plan: Plan, quiet: bool, *, dry_run: bool
+    engine: Engine, names: list[str], plan: Plan, quiet: bool, *, dry_run: bool, again: bool
 ) -> list[Forecast | LearnedContext | dict[str, str]]:
     """Sleep on one after another under the caps of all; a failed one is told and the rest go on."""
     results: list[Forecast | LearnedContext | dict[str, str]] = []
     for name in names:
         try:
             if dry_run:
-                results.append(await _forecast(engine, name, plan, quiet))
+                results.append(await _forecast(engine, name, plan, quiet, again=again))
                 continue
-            learned = await _sleep_on(engine, name, plan, quiet)
+            learned = await _sleep_on(engine, name, plan, quiet, again=again)
             results.append(learned)
         except SleeptimeError as error:
             results.append({"context": name, "error": str(error)})
@@ -241,9 +316,11 @@ async def _sleep_on_all(
     return results
 
 
-async def _forecast(engine: Engine, name: str, plan: Plan, quiet: bool) -> Forecast:
-    forecast = await engine.forecast(name, plan)
-    if not quiet:
+async def _forecast(engine: Engine, name: str, plan: Plan, quiet: bool, *, again: bool) -> Forecast:
+    forecast = await engine.forecast(name, plan, again=again)
+    if not quiet and not forecast.calls:
+        typer.echo(f"{name}: nothing to think about since the newest version, so nothing to pay.")
+    elif not quiet:
         about = "" if forecast.is_exact else "about "
         typer.echo(
             f"{name}: at most {forecast.calls} calls of {forecast.model}, "
@@ -266,9 +343,14 @@ def _worth(tokens_without_sleep: float | None) -> str:
     )
 
 
-async def _sleep_on(engine: Engine, name: str, plan: Plan, quiet: bool) -> LearnedContext:
+async def _sleep_on(engine: Engine, name: str, plan: Plan, quiet: bool, *, again: bool) -> LearnedContext:
     with _rounds_bar(name, plan) as on_draft:
-        learned = await engine.sleep(name, plan, on_draft=on_draft)
+        learned = await engine.sleep(name, plan, again=again, on_draft=on_draft)
+    if learned.stop_reason == "unchanged":
+        if not quiet:
+            typer.echo(f"version {learned.version} stands: nothing changed since")
+            _note("Nothing was spent. To think about the whole text anew, say --again.")
+        return learned
     if not quiet:
         if learned.version:
             typer.echo(_learned_line(learned))
@@ -282,8 +364,11 @@ async def _sleep_on(engine: Engine, name: str, plan: Plan, quiet: bool) -> Learn
 
 def _learned_line(learned: LearnedContext) -> str:
     failed = f", {learned.failed_rounds} of them unreadable" if learned.failed_rounds else ""
+    came_of = f", begun with those of version {learned.based_on}" if learned.based_on else ""
+    if learned.rolled_back_from:
+        came_of += f", rolled back from version {learned.rolled_back_from}"
     return (
-        f"version {learned.version}: {len(learned.notes)} notes after {learned.rounds} rounds{failed}; "
+        f"version {learned.version}: {len(learned.notes)} notes after {learned.rounds} rounds{failed}{came_of}; "
         f"ended: {learned.stop_reason}"
     )
 
@@ -364,6 +449,7 @@ def list_contexts(database: Database = None, as_json: Json = False) -> None:
         table = _table("name", "id", "characters>", "versions>", "notes>", "slept")
         for s in summaries:
             slept = f"{s.slept_at:%Y-%m-%d %H:%M}" if s.slept_at else "never"
+            slept += ", edited since" if s.is_edited else ""
             table.add_row(escape(s.name), s.id, f"{s.characters:,}", str(s.versions), str(s.notes), slept)
         stdout.print(table)
 
@@ -380,7 +466,10 @@ def show(
     database: Database = None,
     as_json: Json = False,
 ) -> None:
-    """Show a context and the notes that were learned about it, with the evidence each rests on."""
+    """Show a context and the notes that were learned about it, with the evidence each rests on.
+
+    Notes whose evidence changed since are marked as stale; no answer is shown them.
+    """
 
     async def work(engine: Engine) -> None:
         context = await engine.store.context(name)
@@ -389,7 +478,8 @@ def show(
         if version is not None and learned is None:
             raise VersionNotFoundError(context.name, version)
         if as_json:
-            _print_json({"context": context, "versions": len(versions), "learned": learned})
+            stale = sorted(staleness.stale(learned, context)) if learned else []
+            _print_json({"context": context, "versions": len(versions), "learned": learned, "stale": stale})
             return
         stdout.print(
             f"[bold]{escape(context.name)}[/bold]  {context.id}  {len(context.text):,} characters", highlight=False
@@ -406,13 +496,104 @@ def show(
             markup=False,
             highlight=False,
         )
+        stale = staleness.stale(learned, context)
+        if stale:
+            _note(f"Stale, for the text they rest on changed: {len(stale)} of {len(learned.notes)} notes.")
+        places = {section.fingerprint: section for section in context.sections}
         for note in learned.notes:
-            stdout.print(f"  [bold]{note.id}[/bold] {note.kind}, {note.status}: {escape(note.plain)}", highlight=False)
-            for span in note.evidence:
-                section = next((s for s in context.sections if s.fingerprint == span.section), None)
-                if section:
-                    quoted = context.text[section.start + span.start : section.start + span.end]
-                    stdout.print(f"     [dim]· {escape(quoted)}[/dim]", highlight=False)
+            status = f"{note.status}, [red]stale[/red]" if note.id in stale else note.status
+            stdout.print(f"  [bold]{note.id}[/bold] {note.kind}, {status}: {escape(note.plain)}", highlight=False)
+            for quoted in dict.fromkeys(_quoted(context.text, span, places) for span in note.evidence):
+                stdout.print(f"     [dim]· {escape(quoted)}[/dim]", highlight=False)
+
+    _run(work, database=database)
+
+
+def _quoted(text: str, span: Span, places: Mapping[str, Section]) -> str:
+    section = places.get(span.section)
+    if section:
+        return text[section.start + span.start : section.start + span.end]
+    return "(the whole text)" if span == EVERYWHERE else "(text that is gone)"
+
+
+@app.command("diff")
+def diff_versions(
+    name: Name,
+    before: Annotated[
+        int | None, typer.Argument(help="A version; by default the one before.", min=1, max=MOST_VERSIONS)
+    ] = None,
+    after: Annotated[
+        int | None, typer.Argument(help="Another version; by default the newest.", min=1, max=MOST_VERSIONS)
+    ] = None,
+    database: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Tell two versions of what was learned apart: notes added, replaced, retired, and gone because they were stale.
+
+    For example:
+
+      sleeptime diff report
+
+      sleeptime diff report 1 3
+    """
+
+    async def work(engine: Engine) -> None:
+        found = await engine.diff(name, before, after)
+        if as_json:
+            _print_json({**dataclasses.asdict(found), "stale_now": sorted(found.stale_now)})
+            return
+        _print_diff(found)
+
+    _run(work, database=database)
+
+
+def _print_diff(found: Diff) -> None:
+    def line(mark: str, word: str, note: Note) -> None:
+        stale = " [red](stale now)[/red]" if mark in "+=" and note.id in found.stale_now else ""
+        stdout.print(f"{mark} {word:<8} [bold]{note.id}[/bold] {escape(note.plain)}{stale}", highlight=False)
+
+    for note in found.stale:
+        line("-", "stale", note)
+    for note in found.retired:
+        line("-", "retired", note)
+    for old, new in found.replaced:
+        line("-", "replaced", old)
+        line("+", "by", new)
+    for note in found.added:
+        line("+", "added", note)
+    for note in found.kept:
+        if note.id in found.stale_now:
+            line("=", "kept", note)
+    stdout.print(
+        f"version {found.before} → {found.after}: {len(found.kept)} kept, {len(found.added)} added, "
+        f"{len(found.replaced)} replaced, {len(found.retired)} retired, {len(found.stale)} stale",
+        highlight=False,
+    )
+
+
+@app.command()
+def rollback(
+    name: Name,
+    version: Annotated[
+        int, typer.Argument(help="The version to go back to.", min=1, max=MOST_VERSIONS, show_default=False)
+    ],
+    database: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Make an older version the current one, by publishing it anew as the next.
+
+    Nothing is deleted: a rollback can be rolled back. Notes of it that are stale in today's text stay hidden.
+    """
+
+    async def work(engine: Engine) -> None:
+        learned = await engine.rollback(name, version)
+        stale = staleness.stale(learned, await engine.store.context(learned.context_id))
+        if as_json:
+            _print_json({"learned": learned, "stale": sorted(stale)})
+            return
+        typer.echo(_learned_line(learned))
+        if stale:
+            _note(f"Stale in today's text, and not shown to answers: {len(stale)} of its {len(learned.notes)} notes.")
 
     _run(work, database=database)
 

@@ -6,8 +6,9 @@
         answer = await engine.ask("invoices", "Who raised prices most?")
 
 The engine gives each worker a model that writes every call to the ledger, and keeps
-each round of a sleep, so that a killed one goes on where it was. It decides nothing
-about prompts, replies or storage.
+each round of a sleep, so that a killed one goes on where it was. After an edit it hands
+the sleeper the notes that still stand and what changed, not the whole text. It decides
+nothing about prompts, replies or storage.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,9 +27,11 @@ import platformdirs
 
 from sleeptime.answerer import Answerer
 from sleeptime.core import ledger as accounts
-from sleeptime.core import policy
+from sleeptime.core import policy, staleness
 from sleeptime.core.budget import Budget, Level
+from sleeptime.core.changes import Changes, changes
 from sleeptime.core.context import Context, check_text
+from sleeptime.core.diff import Diff, diff
 from sleeptime.core.errors import (
     BudgetError,
     ContextNotFoundError,
@@ -44,13 +47,14 @@ from sleeptime.core.messages import LogProb
 from sleeptime.core.notes import Draft, LearnedContext
 from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Query, Sees
+from sleeptime.core.staleness import Edit
 from sleeptime.core.usage import PriceCard, Usage
 from sleeptime.models import open_model
 from sleeptime.models.metered import Metered
 from sleeptime.models.prices import load_cards, price_card
 from sleeptime.models.protocol import Model
 from sleeptime.models.retrying import Retrying
-from sleeptime.sleeper import Sleeper
+from sleeptime.sleeper import Sleeper, begin
 from sleeptime.store import Sleep, Store, Summary, open_store
 
 DATABASE_FILE = "sleeptime.db"
@@ -163,6 +167,24 @@ class Engine:
             Context(id=_new_id("c"), name=name, text=text, source=source, created_at=self._now())
         )
 
+    async def update(self, name: str, text: str, *, append: bool = False, source: str | None = None) -> Edit:
+        """Give a context another text, or with *append* more of it behind a blank line; say what that touched.
+
+        Versions stay, and their notes that rest on sections that changed or are gone are stale: no answer is
+        shown them. The next sleep works on what changed. Raises EmptyContextError.
+        """
+        if not text.strip():
+            raise EmptyContextError(source or f"The text of {name!r}")
+        check_text(text)
+
+        def change(before: Context) -> Context:
+            new = f"{before.shown}\n\n{text}" if append else text
+            return replace(before, text=new, source=before.source if source is None else source)
+
+        context = await self.store.context(name)
+        before, after = await self.store.edit_context(context.id, change)
+        return staleness.edit(before, after, await self.store.learned(context.id))
+
     async def contexts(self) -> Sequence[Summary]:
         """All contexts, oldest first, without their texts."""
         return await self.store.summaries()
@@ -174,14 +196,24 @@ class Engine:
         return context
 
     async def sleep(
-        self, name: str, plan: Plan = Plan(), *, on_draft: Callable[[Draft], None] | None = None
+        self,
+        name: str,
+        plan: Plan = Plan(),
+        *,
+        again: bool = False,
+        on_draft: Callable[[Draft], None] | None = None,
     ) -> LearnedContext:
         """Sleep on a context and publish what was learned as its next version.
 
-        An unfinished sleep under the same plan is gone on with, whatever its caps were: its rounds
-        are not paid for again. If this one is stopped by an error or a cancellation, the rounds it finished
+        Where the text was edited since a version under the same plan, the sleep begins with the notes that still
+        stand and works on what changed. Where nothing changed, nothing is spent: the newest version is given
+        back with stop_reason "unchanged" and no usage. With *again* the whole text is thought about anew.
+
+        An unfinished sleep under the same plan on the same text is gone on with, whatever its caps were: its
+        rounds are not paid for again. One on an earlier text is published as far as it got, and kept from like
+        any version. If this one is stopped by an error or a cancellation, the rounds it finished
         are published with stop_reason "interrupted", and can be gone on with.
-        A sleep that learned nothing publishes nothing: its version is 0.
+        A first sleep that learned nothing publishes nothing: its version is 0.
         *on_draft* is given the draft after every model call.
 
         Raises ContextTooLongError and BudgetError before any token is spent, ModelError and StoreError.
@@ -190,13 +222,30 @@ class Engine:
         model = await self._model(self._sleep_model)
         price = self.price_card(model.name)
         self._check_money(plan.budget, model, price)
+        sleeper = Sleeper(model, price, self._clock_s, self._now)
+        await self._clear_away(context, sleeper, plan, again=again)
+        newest = await self.store.learned(context.id)
+        begun = await self.store.unfinished(context.id, sleeper.identity(plan))
+        if not begun and not again and newest and _is_unchanged(context, sleeper, plan, newest):
+            return replace(newest, stop_reasons=("unchanged",), usage=Usage(), cost_usd=0.0, rounds=0, failed_rounds=0)
+        changed = None if again else _changes(context, sleeper, plan, newest)
         sleep = await self.store.begin_sleep(
-            Sleep(id=_new_id("s"), context_id=context.id, plan=f"{model.name} {plan.identity}", drafts=())
+            Sleep(
+                id=_new_id("s"),
+                context_id=context.id,
+                plan=sleeper.identity(plan),
+                drafts=tuple(begin(changed, sample) for sample in range(plan.samples)) if changed else (),
+                context_fingerprint=context.fingerprint,
+                sections=context.fingerprints,
+                based_on=changed.base.version if changed else None,
+            )
         )
+        base = None if sleep.based_on is None else await self.store.learned(context.id, sleep.based_on)
+        changed = changes(context, base) if base else None
         metered = self._metered(
             model, Phase.SLEEP, price, context_id=context.id, work_id=sleep.id, is_capped=_has_caps(plan.budget)
         )
-        sleeper = Sleeper(metered, price, self._clock_s, self._now)
+        sleeper = replace(sleeper, model=metered)
         drafts = {draft.sample: draft for draft in sleep.drafts}
 
         async def keep(draft: Draft) -> None:
@@ -208,34 +257,97 @@ class Engine:
                 on_draft(draft)
 
         try:
-            learned = await sleeper.sleep(context, plan, drafts=sleep.drafts, on_draft=keep)
+            learned = await sleeper.sleep(context, plan, drafts=sleep.drafts, changes=changed, on_draft=keep)
         except StoreError:
             raise
         except BaseException:
             # Cancelled or failed: what this run's finished rounds learned is published before the error goes on.
             with anyio.CancelScope(shield=True):
-                begun = [drafts[sample] for sample in sorted(drafts)]
-                if not begun:
+                kept = [drafts[sample] for sample in sorted(drafts)]
+                if all(draft.usage == Usage() for draft in kept):
                     await self.store.end_sleep(sleep.id)
-                elif begun != list(sleep.drafts) and any(draft.notes for draft in begun):
-                    partial = sleeper.joined(context, plan, begun, ["interrupted"])
+                elif kept != list(sleep.drafts) and any(draft.notes for draft in kept):
+                    partial = sleeper.joined(context, plan, kept, ["interrupted"], base)
                     await self.store.publish(partial, sleep_id=None)
             raise
-        if not learned.notes:
+        if not learned.notes and changed is None:
             await self.store.end_sleep(sleep.id)
             return learned
         return await self.store.publish(learned, sleep_id=sleep.id)
 
-    async def forecast(self, name: str, plan: Plan = Plan()) -> Forecast:
-        """Say what `sleep` under *plan* may cost at most, without spending anything. Raises ContextTooLongError."""
+    async def _clear_away(self, context: Context, sleeper: Sleeper, plan: Plan, *, again: bool) -> None:
+        """End unfinished sleeps that are not to be gone on with; what their rounds learned becomes a version.
+
+        These are on an earlier text, or began with notes that a rollback took back or *again* does not want.
+        """
+        for sleep in await self.store.unfinished(context.id, sleeper.identity(plan)):
+            newest = await self.store.learned(context.id)
+            base = None if sleep.based_on is None else await self.store.learned(context.id, sleep.based_on)
+            is_taken_back = bool(base and newest and newest.rolled_back_from and newest.version > base.version)
+            is_wanted = sleep.context_fingerprint == context.fingerprint and not (base and again)
+            if is_wanted and not is_taken_back:
+                continue
+            paid = [draft for draft in sleep.drafts if draft.usage != Usage()]
+            if is_taken_back or not any(draft.notes for draft in paid):
+                await self.store.end_sleep(sleep.id)
+                continue
+            left = sleeper.joined(context, plan, paid, ["interrupted"], base)
+            left = replace(left, context_fingerprint=sleep.context_fingerprint, sections=sleep.sections)
+            if newest and (newest.notes, newest.sections) == (left.notes, left.sections):
+                await self.store.end_sleep(sleep.id)  # it was published when it was interrupted
+            else:
+                await self.store.publish(left, sleep_id=sleep.id)
+
+    async def diff(self, name: str, before: int | None = None, after: int | None = None) -> Diff:
+        """Compare two versions; by default the newest with the one before it.
+
+        Raises VersionNotFoundError, and NothingLearnedError where there are none.
+        """
+        context = await self.store.context(name)
+        versions = await self.store.versions(context.id)
+        if not versions:
+            raise NothingLearnedError(context.name)
+        later = versions[-1].version if after is None else after
+        earlier = max(1, later - 1) if before is None else before
+        for version in (earlier, later):
+            if not any(version == each.version for each in versions):
+                raise VersionNotFoundError(context.name, version)
+        return diff(versions, earlier, later, context)
+
+    async def rollback(self, name: str, version: int) -> LearnedContext:
+        """Publish an older version anew as the next one. Its stale notes stay hidden; a rollback has no usage.
+
+        Raises VersionNotFoundError, and InputError where it is the newest.
+        """
+        context = await self.store.context(name)
+        old, newest = await self.store.learned(context.id, version), await self.store.learned(context.id)
+        if old is None or newest is None:
+            raise VersionNotFoundError(context.name, version)
+        if old.version == newest.version:
+            raise InputError(f"Version {version} is the newest of {context.name!r} already; nothing was changed.")
+        anew = replace(
+            old, version=0, created_at=self._now(), usage=Usage(), cost_usd=0.0, rolled_back_from=old.version
+        )
+        return await self.store.publish(anew, sleep_id=None)
+
+    async def forecast(self, name: str, plan: Plan = Plan(), *, again: bool = False) -> Forecast:
+        """Say what `sleep` may cost at most, without spending anything: nothing where nothing changed.
+
+        Raises ContextTooLongError.
+        """
         context = await self.store.context(name)
         model = await self._model(self._sleep_model)
         price = self.price_card(model.name)
         sleeper = Sleeper(model, price, self._clock_s, self._now)
-        draft = Draft()
-        room = await sleeper.room(context, plan, draft)
-        count = await model.count_tokens(sleeper.messages(context, plan, draft), tools=sleeper.tools(plan, draft))
+        newest = None if again else await self.store.learned(context.id)
+        changed = _changes(context, sleeper, plan, newest)
+        draft = begin(changed, 0)
+        room = await sleeper.room(context, plan, draft, changed)
+        messages = sleeper.messages(context, plan, draft, changed)
+        count = await model.count_tokens(messages, tools=sleeper.tools(plan, draft))
         calls = plan.budget.max_rounds * plan.samples * policy.ROUND_ATTEMPTS
+        if (changed and not changed.text) or (newest and _is_unchanged(context, sleeper, plan, newest)):
+            calls = 0
         most_output = calls * room
         if plan.budget.max_output_tokens is not None:
             most_output = min(most_output, plan.budget.max_output_tokens)
@@ -275,7 +387,8 @@ class Engine:
         version  which version of what was learned; the newest by default
         learned  shown in place of the stored versions (another context's notes make a placebo)
 
-        Raises NothingLearnedError where `sees` asks for notes and there are none.
+        Stale notes are never shown. Raises NothingLearnedError where `sees` or `version` asks for notes and
+        there are none, or all are stale.
         """
         if sees == "context" and version is not None:
             raise InputError(
@@ -287,8 +400,11 @@ class Engine:
             learned = await self.store.learned(context.id, version)
             if learned is None and version is not None:
                 raise VersionNotFoundError(context.name, version)
-        if learned is None and sees in ("learned", "context+learned"):
-            raise NothingLearnedError(context.name)
+        is_stale = False
+        if learned is not None and not staleness.shown(learned, context):
+            is_stale, learned = bool(learned.shown), None
+        if learned is None and (sees in ("learned", "context+learned") or (is_stale and version is not None)):
+            raise NothingLearnedError(context.name, is_stale=is_stale)
         query = Query(question=question, level=level, sees=sees or ("context+learned" if learned else "context"))
         model = await self._model(self._test_model)
         price = self.price_card(model.name)
@@ -394,6 +510,24 @@ class Engine:
             ),
             repeats_sent=not is_capped,
         )
+
+
+def _is_unchanged(context: Context, sleeper: Sleeper, plan: Plan, newest: LearnedContext) -> bool:
+    """Whether a sleep under *plan* came to its end on this very text."""
+    is_over = newest.stop_reason in ("finished", "settled") and newest.plan == sleeper.identity(plan)
+    return is_over and newest.sections == context.fingerprints
+
+
+def _changes(context: Context, sleeper: Sleeper, plan: Plan, newest: LearnedContext | None) -> Changes | None:
+    """What a sleep under *plan* may begin with: None where it has to think about the whole text anew."""
+    if newest is None or newest.sections == context.fingerprints or not sleeper.can_keep_notes(plan):
+        return None
+    known = (newest.strategy, newest.model, newest.samples)  # of versions whose plan was not kept
+    is_same = known == (plan.strategy, sleeper.model.name, plan.samples)
+    if newest.plan != sleeper.identity(plan) and (newest.plan is not None or not is_same):
+        return None
+    changed = changes(context, newest)
+    return changed if changed.kept else None
 
 
 def _has_caps(budget: Budget) -> bool:

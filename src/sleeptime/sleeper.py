@@ -5,7 +5,8 @@
 Each round shows the model the context and what it has written so far, and folds
 its reply into a new draft. A sample ends when the model says it is done, a round
 changes nothing, or a cap is reached; `stop_reasons` say which. k samples sleep in
-parallel and are joined in order.
+parallel and are joined in order. On a text that was edited since an earlier sleep, every
+sample begins with the notes that still stand, and is shown what changed.
 
 This file knows nothing about queries, jobs, HTTP or SQL.
 """
@@ -22,6 +23,7 @@ import anyio.lowlevel
 from sleeptime import prompts
 from sleeptime.core import policy, replies
 from sleeptime.core.budget import Budget
+from sleeptime.core.changes import Changes
 from sleeptime.core.context import Context
 from sleeptime.core.errors import ContextTooLongError, NotSupportedError, SleeptimeError
 from sleeptime.core.messages import Completion, Message, Tool
@@ -80,9 +82,17 @@ class Sleeper:
     now: Callable[[], datetime]
 
     async def sleep(
-        self, context: Context, plan: Plan, *, drafts: Sequence[Draft] = (), on_draft: OnDraft | None = None
+        self,
+        context: Context,
+        plan: Plan,
+        *,
+        drafts: Sequence[Draft] = (),
+        changes: Changes | None = None,
+        on_draft: OnDraft | None = None,
     ) -> LearnedContext:
         """Think about *context* as *plan* says, going on from *drafts* where given.
+
+        With *changes*, think about these alone, and keep the notes that still stand.
 
         *on_draft* is awaited with the new draft after every model call, so that what was paid for can be kept.
         Raises ContextTooLongError before any token is spent, and ModelError.
@@ -92,8 +102,8 @@ class Sleeper:
         ended: dict[int, tuple[Draft, StopReason]] = {}
 
         async def one(sample: int) -> None:
-            draft = begun.get(sample, Draft(sample=sample))
-            ended[sample] = await self._sample(context, plan, budget, draft, on_draft)
+            draft = begun.get(sample) or begin(changes, sample)
+            ended[sample] = await self._sample(context, plan, budget, draft, changes, on_draft)
 
         try:
             async with anyio.create_task_group() as group:
@@ -102,16 +112,22 @@ class Sleeper:
         except* SleeptimeError as errors:
             raise _first(errors) from errors
         finished = [ended[sample][0] for sample in range(plan.samples)]
-        return self.joined(context, plan, finished, [ended[sample][1] for sample in range(plan.samples)])
+        base = changes.base if changes else None
+        return self.joined(context, plan, finished, [ended[sample][1] for sample in range(plan.samples)], base)
 
     def joined(
-        self, context: Context, plan: Plan, drafts: Sequence[Draft], reasons: Sequence[StopReason]
+        self,
+        context: Context,
+        plan: Plan,
+        drafts: Sequence[Draft],
+        reasons: Sequence[StopReason],
+        base: LearnedContext | None = None,
     ) -> LearnedContext:
-        """Make a learned context, not published yet, of what *drafts* hold."""
+        """Make a learned context, not published yet, of what *drafts* hold, which began with notes of *base*."""
         return LearnedContext(
             context_id=context.id,
             context_fingerprint=context.fingerprint,
-            notes=concatenated(drafts),
+            notes=concatenated(drafts, base.notes if base else ()),
             strategy=plan.strategy,
             model=self.model.name,
             prompt_fingerprint=self.prompt(plan, drafts[0]).fingerprint,
@@ -122,7 +138,18 @@ class Sleeper:
             failed_rounds=sum(draft.failed_rounds for draft in drafts),
             samples=plan.samples,
             created_at=self.now(),
+            sections=context.fingerprints,
+            plan=self.identity(plan),
+            based_on=base.version if base else None,
         )
+
+    def identity(self, plan: Plan) -> str:
+        """What decides the outcome of a sleep, as text: the model and *plan* without its caps."""
+        return f"{self.model.name} {plan.identity}"
+
+    def can_keep_notes(self, plan: Plan) -> bool:
+        """Whether a sleep under *plan* can begin with notes of an earlier text: its prompt has words for that."""
+        return bool(self.prompt(plan, Draft()).edited)
 
     def tools(self, plan: Plan, draft: Draft) -> tuple[Tool, ...]:
         """The tools the next round may call; none where it is asked in plain text."""
@@ -135,35 +162,48 @@ class Sleeper:
         name = strategy.prompt if self.tools(plan, draft) else strategy.plain
         return prompts.load(name, self.model.abilities.prompt_set)
 
-    def messages(self, context: Context, plan: Plan, draft: Draft) -> tuple[Message, ...]:
+    def messages(
+        self, context: Context, plan: Plan, draft: Draft, changes: Changes | None = None
+    ) -> tuple[Message, ...]:
         """What the next round shows the model. All but the end is the same in every round."""
         prompt = self.prompt(plan, draft)
-        return prompt.render(
-            {"context": context.shown, "notes": prompt.notes(draft.notes), "state": _state(plan, draft)}
-        )
+        state = _state(plan, draft)
+        if changes is None:
+            return prompt.render({"context": context.shown, "notes": prompt.notes(draft.notes), "state": state})
+        seen = changes.seen(draft.notes)
+        state = f"{prompt.edited}\n\n{state}"
+        return prompt.render({"context": changes.text, "notes": prompt.notes(seen), "state": state})
 
-    async def room(self, context: Context, plan: Plan, draft: Draft) -> int:
+    async def room(self, context: Context, plan: Plan, draft: Draft, changes: Changes | None = None) -> int:
         """How many output tokens the window leaves for the next round. Raises ContextTooLongError."""
         return await room_for_reply(
             self.model,
-            self.messages(context, plan, draft),
+            self.messages(context, plan, draft, changes),
             tools=self.tools(plan, draft),
             wanted=policy.DEFAULT_ROUND_OUTPUT_TOKENS,
         )
 
     async def _sample(
-        self, context: Context, plan: Plan, budget: Budget, draft: Draft, on_draft: OnDraft | None
+        self,
+        context: Context,
+        plan: Plan,
+        budget: Budget,
+        draft: Draft,
+        changes: Changes | None,
+        on_draft: OnDraft | None,
     ) -> tuple[Draft, StopReason]:
+        if changes is not None and not changes.text:
+            return draft, "settled"  # the edit left nothing to think about
         started_s = self.clock_s()
         while (stop := policy.stop_reason(draft, budget, elapsed_s=self.clock_s() - started_s)) is None:
             for attempt in range(policy.ROUND_ATTEMPTS):
                 await anyio.lowlevel.checkpoint()  # a sleep can be stopped between calls, whatever its model does
                 is_last = attempt + 1 == policy.ROUND_ATTEMPTS
                 try:
-                    allowed = await self._allowed(context, plan, budget, draft)
+                    allowed = await self._allowed(context, plan, budget, draft, changes)
                     if allowed == 0:
                         return draft, "budget"
-                    draft, is_read = await self._ask(context, plan, draft, allowed, is_last=is_last)
+                    draft, is_read = await self._ask(context, plan, draft, changes, allowed, is_last=is_last)
                 except ContextTooLongError:
                     if draft.usage == Usage():
                         raise
@@ -175,7 +215,7 @@ class Sleeper:
         return draft, stop
 
     async def _ask(
-        self, context: Context, plan: Plan, draft: Draft, allowed: int, *, is_last: bool
+        self, context: Context, plan: Plan, draft: Draft, changes: Changes | None, allowed: int, *, is_last: bool
     ) -> tuple[Draft, bool]:
         """Make one call and fold its reply in; say whether it could be read.
 
@@ -191,10 +231,11 @@ class Sleeper:
             tools=tools,
         )
         try:
-            completion = await self.model.generate(self.messages(context, plan, draft), options)
+            completion = await self.model.generate(self.messages(context, plan, draft, changes), options)
         except NotSupportedError:
             if tools and not self.model.abilities.tools:
-                return await self._ask(context, plan, replace(draft, is_plain=True), allowed, is_last=is_last)
+                draft = replace(draft, is_plain=True)
+                return await self._ask(context, plan, draft, changes, allowed, is_last=is_last)
             raise
         draft = draft.spent(completion.usage, self.price.cost_usd(completion.usage) if self.price else None)
         try:
@@ -209,15 +250,22 @@ class Sleeper:
             return (draft.failed() if is_last else draft), False
         return draft.revised(revision, context, max_characters=plan.max_characters), True
 
-    async def _allowed(self, context: Context, plan: Plan, budget: Budget, draft: Draft) -> int:
-        room = await self.room(context, plan, draft)
+    async def _allowed(
+        self, context: Context, plan: Plan, budget: Budget, draft: Draft, changes: Changes | None
+    ) -> int:
+        room = await self.room(context, plan, draft, changes)
         input_tokens = 0
         if budget.max_cost_usd is not None:
-            messages, tools = self.messages(context, plan, draft), self.tools(plan, draft)
+            messages, tools = self.messages(context, plan, draft, changes), self.tools(plan, draft)
             input_tokens = (await self.model.count_tokens(messages, tools=tools)).tokens
         return policy.call_output_tokens(
             budget, draft.usage, draft.cost_usd, input_tokens=input_tokens, price=self.price, default=room
         )
+
+
+def begin(changes: Changes | None, sample: int) -> Draft:
+    """What a sample begins with: nothing, or the notes that an edit left standing."""
+    return changes.draft(sample) if changes else Draft(sample=sample)
 
 
 def _state(plan: Plan, draft: Draft) -> str:

@@ -56,7 +56,8 @@ def read(path: str, *, limit_bytes: int = LIMIT_BYTES) -> Source:
     if place.suffix == ".jsonl":
         text = _conversation(text) or text
     whole = place.resolve()
-    return Source(name=(whole.name if place.is_dir() else whole.stem) or "context", text=text, origin=str(place))
+    name = (whole.name if place.is_dir() else whole.stem) or "context"
+    return Source(name=name, text=text, origin=str(place.absolute()))
 
 
 def _file(place: Path, limit_bytes: int) -> str:

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sleeptime.core.context import Context, Span, sections
+from sleeptime.core.context import EVERYWHERE, Context, Span, sections
 from sleeptime.core.notes import Draft, Note, Operation, Revision, concatenated, cut, rendered
 
 CONTEXT = Context(
@@ -57,8 +57,8 @@ def test_evidence_points_into_the_section_it_was_quoted_from_and_is_inherited_fr
     first, second = CONTEXT.sections
     ben = Span(section=first.fingerprint, start=17, end=32)
     cleo = Span(section=second.fingerprint, start=0, end=14)
-    assert draft.notes[0].evidence == (ben,)
-    assert draft.notes[1].evidence == (ben, cleo)
+    assert draft.notes[0].evidence == (ben, EVERYWHERE)
+    assert draft.notes[1].evidence == (ben, EVERYWHERE, cleo)
     assert CONTEXT.text[first.start + ben.start : first.start + ben.end] == "Ben has 2 more."
 
 

@@ -290,6 +290,106 @@ async def test_a_forgotten_name_is_free_and_its_versions_begin_anew(store: SqlSt
     assert (await store.publish(a_learned(again), sleep_id=None)).version == 1
 
 
+# Edits
+
+
+async def test_an_edit_changes_text_and_source_and_nothing_else(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+    published = await store.publish(a_learned(context), sleep_id=None)
+    await store.begin_sleep(a_sleep(context))
+
+    told = await store.edit_context(
+        context.id, lambda c: replace(c, id="x", name="y", text=WILD, source="new", created_at=NOON + timedelta(days=9))
+    )
+
+    edited = replace(context, text=WILD, source="new")
+    assert told == (context, edited)
+    assert await store.context("boxes") == edited
+    assert await store.learned(context.id) == published
+    assert await store.unfinished(context.id, a_sleep(context).plan) == [a_sleep(context)]
+    assert [(s.characters, s.is_edited) for s in await store.summaries()] == [(len(WILD), True)]
+
+
+async def test_a_summary_says_whether_the_newest_version_is_of_another_text(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+    assert not (await store.summaries())[0].is_edited
+    await store.publish(a_learned(context), sleep_id=None)
+    assert not (await store.summaries())[0].is_edited
+
+    _, edited = await store.edit_context(context.id, lambda c: replace(c, text="New."))
+    assert (await store.summaries())[0].is_edited
+    await store.publish(a_learned(edited), sleep_id=None)
+    assert not (await store.summaries())[0].is_edited
+
+
+async def test_an_edit_that_is_refused_changes_nothing(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+
+    def refuse(_context: Context) -> Context:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await store.edit_context(context.id, refuse)
+    with pytest.raises(ContextNotFoundError):
+        await store.edit_context("nowhere", lambda c: c)
+    assert await store.context("boxes") == context
+
+
+async def test_of_many_edits_at_once_each_sees_what_the_others_made(database: str) -> None:
+    async with aclosing(await open_store(database)) as one, aclosing(await open_store(database)) as other:
+        context = await one.add_context(a_context(body="|"))
+
+        await asyncio.gather(
+            *(s.edit_context(context.id, lambda c: replace(c, text=c.text + "x")) for s in [one, other] * 10)
+        )
+
+        assert (await one.context("boxes")).text == "|" + "x" * 20
+
+
+async def test_a_sleep_belongs_to_one_text(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+    old = replace(a_sleep(context), context_fingerprint="old", sections=("a", "b"), drafts=(Draft(rounds=1),))
+    new = replace(a_sleep(context, number=2), context_fingerprint="new", based_on=3)
+
+    assert await store.begin_sleep(old) == old
+    assert await store.begin_sleep(new) == new
+    assert await store.begin_sleep(replace(new, id="s3", based_on=None)) == new
+    await store.checkpoint("s1", Draft(rounds=2))
+
+    assert await store.unfinished(context.id, old.plan) == [replace(old, drafts=(Draft(rounds=2),)), new]
+    assert await store.unfinished(context.id, "another plan") == []
+    assert await store.unfinished("nowhere", old.plan) == []
+
+
+async def test_a_version_keeps_where_it_came_from(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+    learned = replace(a_learned(context), sections=("a", "b"), plan=WILD, based_on=7, rolled_back_from=2)
+
+    published = await store.publish(learned, sleep_id=None)
+
+    assert published == replace(learned, version=1)
+    assert await store.learned(context.id) == published
+
+
+async def test_a_version_is_read_whole_while_its_context_is_edited(database: str) -> None:
+    async with aclosing(await open_store(database)) as one, aclosing(await open_store(database)) as other:
+        context = await one.add_context(a_context())
+
+        async def edit(number: int) -> None:
+            _, after = await other.edit_context(context.id, lambda c: replace(c, text=f"text {number}"))
+            await other.publish(a_learned(after), sleep_id=None)
+
+        async def read() -> None:
+            for _ in range(20):
+                learned = await one.learned(context.id)
+                assert learned is None or len(learned.notes) == len(NOTES)
+
+        await asyncio.gather(*(edit(number) for number in range(10)), read())
+
+        fingerprints = [version.context_fingerprint for version in await one.versions(context.id)]
+        assert len(set(fingerprints)) == 10
+
+
 # What was learned
 
 

@@ -110,6 +110,10 @@ def test_a_draft_written_before_a_field_was_there_takes_its_default() -> None:
         failed_rounds=COUNT,
         samples=COUNT,
         version=COUNT,
+        sections=st.lists(ANY_TEXT, max_size=3).map(tuple),
+        plan=st.none() | ANY_TEXT,
+        based_on=st.none() | COUNT,
+        rolled_back_from=st.none() | COUNT,
     )
 )
 def test_a_version_comes_back_from_its_rows(learned: LearnedContext) -> None:

@@ -70,7 +70,7 @@ class NameTakenError(InputError):
     def __init__(self, name: str) -> None:
         super().__init__(
             f"A context named {name!r} with other text exists already. "
-            "Choose another --name, or `sleeptime forget` it first."
+            f"Choose another --name, or give it the new text with `sleeptime update {name}`."
         )
         self.name = name
 
@@ -86,12 +86,14 @@ class VersionNotFoundError(InputError):
 class NothingLearnedError(InputError):
     """The answer should see a learned context, and there is none."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"Nothing has been learned about {name!r} yet. "
-            f"Run `sleeptime sleep {name}` first, or ask with `--sees context`."
+    def __init__(self, name: str, *, is_stale: bool = False) -> None:
+        what = (
+            f"All that was learned about {name!r} is stale since its text was edited."
+            if is_stale
+            else f"Nothing has been learned about {name!r} yet."
         )
-        self.name = name
+        super().__init__(f"{what} Run `sleeptime sleep {name}` first, or ask with `--sees context`.")
+        self.name, self.is_stale = name, is_stale
 
 
 class ContextTooLongError(InputError):

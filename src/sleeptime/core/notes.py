@@ -14,13 +14,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from sleeptime.core.context import Context, Span
+from sleeptime.core.context import EVERYWHERE, Context, Span
 from sleeptime.core.usage import Usage, sum_costs
 
 NoteKind = Literal["inference", "anticipated", "plan"]
 NOTE_KINDS: tuple[NoteKind, ...] = ("inference", "anticipated", "plan")
 NoteStatus = Literal["unverified", "verified", "quarantined"]
-StopReason = Literal["finished", "settled", "rounds", "budget", "window", "time", "unreadable", "interrupted"]
+StopReason = Literal[
+    "finished", "settled", "rounds", "budget", "window", "time", "unreadable", "interrupted", "unchanged"
+]
+COMPLETE: tuple[StopReason, ...] = ("finished", "settled", "rounds")
+"""Ends of a sleep that had its say about the whole text."""
 
 SAMPLE_SEPARATOR = "\n\n---\n\n"
 
@@ -29,8 +33,9 @@ SAMPLE_SEPARATOR = "\n\n---\n\n"
 class Note:
     """One item of a learned context.
 
-    `question` is set for kind `anticipated`: `text` is then its answer.
-    `sample` says which of the parallel sleeps wrote it, from 0.
+    `question` is set for kind `anticipated`: `text` is then its answer. A note without
+    `evidence` may rest on anything: any change of the text makes it stale. `sample` says
+    which of the parallel sleeps wrote it, from 0.
     """
 
     id: str
@@ -51,7 +56,7 @@ class Note:
 class Operation:
     """One change to the notes: add, replace by id, or retire by id.
 
-    `cites` holds quotations from the context and ids of notes this one rests on.
+    `cites` holds quotations from the context, ids of notes this one rests on, and `*` for the whole text.
     `kind` None keeps the kind of what is replaced; a new note is then an inference.
     """
 
@@ -129,12 +134,17 @@ class Draft:
                 del notes[at]
                 continue
             old = None if at is None else notes[at]
+            rests_on = evidence(operation.cites, context, [*self.notes, *notes])
+            if old and not rests_on and old.evidence:
+                # New words without evidence of their own may rest on more than the old ones did.
+                is_new = operation.text != old.text and EVERYWHERE not in old.evidence
+                rests_on = (*old.evidence, EVERYWHERE) if is_new else old.evidence
             note = Note(
                 id=old.id if old else f"n{made + 1}",
                 text=operation.text,
                 kind=operation.kind or (old.kind if old else "inference"),
                 question=operation.question or (old.question if old and operation.kind is None else None),
-                evidence=evidence(operation.cites, context, notes) or (old.evidence if old else ()),
+                evidence=rests_on,
                 sample=self.sample,
             )
             if old is None and any(other.plain == note.plain for other in notes):
@@ -170,6 +180,11 @@ class LearnedContext:
 
     `version` counts from 1 within a context; 0 means not published yet.
     `rounds`, `failed_rounds`, `usage` and `cost_usd` are sums over all samples.
+
+    sections          fingerprints of the sections of the text it was learned from, in order
+    plan              the model and the settings of its sleep, as text; None where they were not kept
+    based_on          the version whose notes it began with, if it did not begin anew
+    rolled_back_from  the version it publishes anew, if it is a rollback; its usage is then none
     """
 
     context_id: str
@@ -186,10 +201,14 @@ class LearnedContext:
     failed_rounds: int = 0
     samples: int = 1
     version: int = 0
+    sections: tuple[str, ...] = ()
+    plan: str | None = None
+    based_on: int | None = None
+    rolled_back_from: int | None = None
 
     @property
     def shown(self) -> tuple[Note, ...]:
-        """The notes an answer may see: all but the quarantined ones."""
+        """The notes an answer may see while the text is as it was: all but the quarantined ones."""
         return tuple(note for note in self.notes if note.status != "quarantined")
 
     @property
@@ -201,10 +220,21 @@ class LearnedContext:
         return "finished"
 
 
-def concatenated(drafts: Sequence[Draft]) -> tuple[Note, ...]:
-    """Join the notes of k parallel sleeps in order, numbered anew (the paper's way)."""
-    notes = [note for draft in drafts for note in draft.notes]
-    return tuple(replace(note, id=f"n{i}") for i, note in enumerate(notes, 1))
+def concatenated(drafts: Sequence[Draft], kept: Sequence[Note] = ()) -> tuple[Note, ...]:
+    """Join the notes of k parallel sleeps in order, numbered anew (the paper's way).
+
+    Where they all began with notes *kept* of an earlier version, the first says what becomes of these,
+    the others add what is new, and ids stay.
+    """
+    if not kept:
+        notes = [note for draft in drafts for note in draft.notes]
+        return tuple(replace(note, id=f"n{i}") for i, note in enumerate(notes, 1))
+    first, *others = drafts
+    joined = list(first.notes)
+    new = [note for draft in others for note in draft.notes if note not in kept]
+    for number, note in enumerate(new, first.notes_made + 1):
+        joined.append(replace(note, id=f"n{number}"))
+    return tuple(joined)
 
 
 def rendered(notes: Sequence[Note], style: Literal["text", "listed"]) -> str:
@@ -225,12 +255,18 @@ def _labelled(note: Note) -> str:
 
 
 def evidence(cites: Sequence[str], context: Context, notes: Sequence[Note]) -> tuple[Span, ...]:
-    """Turn quotations and note ids into spans of the context; what cannot be found is dropped."""
-    spans: list[Span] = []
+    """Turn quotations and note ids into spans of the context.
+
+    What cannot be found, and a note without evidence, may stand for anything: EVERYWHERE.
+    """
+    known = {note.id: note for note in notes}
+    spans: dict[Span, None] = {}
     for cite in cites:
-        cited = next((note for note in notes if note.id == cite), None)
-        found = cited.evidence if cited else (context.locate(cite),)
-        spans.extend(span for span in found if span is not None and span not in spans)
+        if not cite.strip():
+            continue
+        cited = known.get(cite.strip(" []"))
+        found = cited.evidence if cited else () if cite.strip() == EVERYWHERE.section else context.locate(cite)
+        spans.update(dict.fromkeys(found or (EVERYWHERE,)))
     return tuple(spans)
 
 

@@ -38,6 +38,7 @@ _KEYS = {
     "notes_lead",
     "no_notes",
     "reply",
+    "edited",
 }
 
 
@@ -53,6 +54,7 @@ class Prompt:
     notes_lead   what stands before notes where there are any
     no_notes     what stands in their place where there are none
     reply        whether a plain reply stands between <notes> and </notes> ("fenced") or is all notes ("bare")
+    edited       what `{{ state }}` begins with where notes of an earlier text were kept; without it, none can be
     """
 
     name: str
@@ -67,6 +69,7 @@ class Prompt:
     notes_lead: str = ""
     no_notes: str = ""
     reply: Literal["fenced", "bare"] = "fenced"
+    edited: str = ""
     note: str = field(default="", compare=False)
 
     @classmethod
@@ -106,6 +109,7 @@ class Prompt:
             notes_lead=str(head.get("notes_lead", "")),
             no_notes=str(head.get("no_notes", "")),
             reply="bare" if head.get("reply") == "bare" else "fenced",
+            edited=str(head.get("edited", "")).strip(),
             note=str(head.get("note", "")),
         )
 

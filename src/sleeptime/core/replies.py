@@ -10,6 +10,7 @@ UnreadableReplyError. The plain protocol of notes, one a line:
     ~ n2: sentence           replace note n2
     - n2                     retire note n2
     a line of the context    a quotation: evidence of the notes that follow it
+    *                        the whole text: evidence as well
     done                     nothing more to learn
 
 This file does not know prompts, rounds or budgets.
@@ -21,7 +22,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sleeptime.core.context import Context
+from sleeptime.core.context import EVERYWHERE, Context
 from sleeptime.core.messages import UNREADABLE, Completion, Tool
 from sleeptime.core.notes import NOTE_KINDS, Note, NoteKind, Operation, Revision
 
@@ -56,7 +57,7 @@ REVISE_NOTES = Tool(
                         "evidence": {
                             "type": "array",
                             "items": {"type": "string"},
-                            "description": "Verbatim quotations from the context, or ids of notes.",
+                            "description": "Verbatim quotations from the context, ids of notes, or *.",
                         },
                     },
                     "required": ["kind", "text"],
@@ -185,7 +186,7 @@ def revising_plain(
         if line.lower().rstrip(".!") == "done":
             is_done = True
             break
-        if line in quotable or line in known:
+        if line in quotable or line in known or line == EVERYWHERE.section:
             if cites_are_used:
                 cites, cites_are_used = [], False
             cites.append(known.get(line, line))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -15,7 +15,10 @@ from sleeptime.core.query import Answer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """One line of `sleeptime list`: a context without its text. Lengths in characters."""
+    """One line of `sleeptime list`: a context without its text. Lengths in characters.
+
+    `is_edited`: the newest version was learned from another text than this.
+    """
 
     id: str
     name: str
@@ -24,19 +27,24 @@ class Summary:
     versions: int
     notes: int
     slept_at: datetime | None
+    is_edited: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sleep:
     """A sleep in progress, kept after each round so that a killed one can go on.
 
-    `plan` is the sleep's settings as JSON text; a sleep resumes only under the same plan.
+    `plan` is the sleep's settings as JSON text; a sleep resumes only under the same plan and on the same text:
+    `context_fingerprint`, whose sections have the fingerprints `sections`. `based_on` is the version it began with.
     """
 
     id: str
     context_id: str
     plan: str
     drafts: tuple[Draft, ...]
+    context_fingerprint: str = ""
+    sections: tuple[str, ...] = ()
+    based_on: int | None = None
 
 
 class Store(Protocol):
@@ -54,6 +62,14 @@ class Store(Protocol):
         """Keep *context*. The same name with the same text is the one already stored.
 
         Raises NameTakenError where the name stands for another text.
+        """
+        ...
+
+    async def edit_context(self, context_id: str, change: Callable[[Context], Context]) -> tuple[Context, Context]:
+        """Give a context the text and source that *change* makes of it; say how it was before and is now.
+
+        Of several at once each sees what the others made. Versions and unfinished sleeps stay as they are.
+        Raises ContextNotFoundError, and whatever *change* raises; then nothing was changed.
         """
         ...
 
@@ -88,7 +104,11 @@ class Store(Protocol):
         ...
 
     async def begin_sleep(self, sleep: Sleep) -> Sleep:
-        """Begin a sleep, or give back the unfinished one of the same context and plan."""
+        """Begin a sleep, or give back the unfinished one of the same context, text and plan."""
+        ...
+
+    async def unfinished(self, context_id: str, plan: str) -> Sequence[Sleep]:
+        """All unfinished sleeps of a context under one plan, on whatever text."""
         ...
 
     async def checkpoint(self, sleep_id: str, draft: Draft) -> None:

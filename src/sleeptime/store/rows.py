@@ -11,11 +11,12 @@ from dataclasses import fields
 from typing import Any
 
 from sleeptime.core.budget import Level
-from sleeptime.core.context import Context, Span
+from sleeptime.core.context import Context, Span, fingerprint
 from sleeptime.core.ledger import Call, Phase, Totals
 from sleeptime.core.notes import Draft, LearnedContext, Note
 from sleeptime.core.query import Answer, Query
 from sleeptime.core.usage import Usage
+from sleeptime.store.protocol import Sleep
 
 Row = Mapping[Any, Any]  # Any: a column holds a text, a number, a time or nothing
 
@@ -55,6 +56,10 @@ def learned_row(learned: LearnedContext) -> Row:
         "samples": learned.samples,
         "note_count": len(learned.notes),
         "created_at": learned.created_at,
+        "sections": json.dumps(learned.sections),
+        "plan": learned.plan,
+        "based_on": learned.based_on,
+        "rolled_back_from": learned.rolled_back_from,
     }
 
 
@@ -89,7 +94,42 @@ def learned_of(row: Row, notes: Sequence[Row]) -> LearnedContext:
         failed_rounds=row["failed_rounds"],
         samples=row["samples"],
         created_at=row["created_at"],
+        sections=tuple(json.loads(row["sections"])),
+        plan=row["plan"],
+        based_on=row["based_on"],
+        rolled_back_from=row["rolled_back_from"],
     )
+
+
+def sleep_row(sleep: Sleep) -> Row:
+    """Write an unfinished sleep as columns, without its drafts."""
+    return {
+        "id": sleep.id,
+        "context_id": sleep.context_id,
+        "plan": sleep.plan,
+        "plan_fingerprint": sleep_key(sleep.plan, sleep.context_fingerprint),
+        "context_fingerprint": sleep.context_fingerprint,
+        "sections": json.dumps(sleep.sections),
+        "based_on": sleep.based_on,
+    }
+
+
+def sleep_of(row: Row, drafts: Sequence[str]) -> Sleep:
+    """Read an unfinished sleep; *drafts* are its samples' drafts in order, as JSON."""
+    return Sleep(
+        id=row["id"],
+        context_id=row["context_id"],
+        plan=row["plan"],
+        drafts=tuple(draft_of(draft) for draft in drafts),
+        context_fingerprint=row["context_fingerprint"],
+        sections=tuple(json.loads(row["sections"])),
+        based_on=row["based_on"],
+    )
+
+
+def sleep_key(plan: str, context_fingerprint: str) -> str:
+    """What there is one unfinished sleep of in a context: a plan and a text."""
+    return fingerprint(f"{plan} {context_fingerprint}")
 
 
 def call_row(call: Call) -> Row:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import astuple, replace
 from datetime import datetime
@@ -28,6 +28,7 @@ from sqlalchemy import (
     case,
     delete,
     event,
+    false,
     func,
     insert,
     inspect,
@@ -43,7 +44,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from sleeptime.core.context import Context, fingerprint
+from sleeptime.core.context import Context
 from sleeptime.core.errors import (
     ContextNotFoundError,
     DatabaseBusyError,
@@ -198,6 +199,22 @@ class SqlStore:
             raise NameTakenError(context.name)
         return stored
 
+    async def edit_context(self, context_id: str, change: Callable[[Context], Context]) -> tuple[Context, Context]:
+        """Give a context the text and source that *change* makes of it; say how it was before and is now.
+
+        Of several at once each sees what the others made. Versions and unfinished sleeps stay as they are.
+        Raises ContextNotFoundError, and whatever *change* raises; then nothing was changed.
+        """
+        of_context = contexts.c.id == context_id
+        async with self._writing() as connection:
+            await _hold(connection, context_id)
+            before = rows.context_of((await connection.execute(select(contexts).where(of_context))).mappings().one())
+            changed = change(before)
+            after = replace(before, text=changed.text, source=changed.source)
+            if after != before:
+                await connection.execute(update(contexts).where(of_context).values(**rows.context_row(after)))
+        return before, after
+
     async def context(self, name: str) -> Context:
         """Find a context by name, by id, or by an unambiguous beginning of its id (4 characters or more).
 
@@ -226,6 +243,7 @@ class SqlStore:
             .correlate(contexts)
             .scalar_subquery()
         )
+        is_edited = learned_contexts.c.context_fingerprint != contexts.c.fingerprint
         statement = (
             select(
                 contexts.c.id,
@@ -235,6 +253,7 @@ class SqlStore:
                 func.coalesce(learned_contexts.c.version, 0).label("versions"),
                 func.coalesce(learned_contexts.c.note_count, 0).label("notes"),
                 learned_contexts.c.created_at.label("slept_at"),
+                func.coalesce(is_edited, false()).label("is_edited"),
             )
             .outerjoin_from(
                 contexts,
@@ -298,28 +317,22 @@ class SqlStore:
     # Sleeps in progress
 
     async def begin_sleep(self, sleep: Sleep) -> Sleep:
-        """Begin a sleep, or give back the unfinished one of the same context and plan."""
-        plan = fingerprint(sleep.plan)
-        begun = select(sleeps.c.id).where(sleeps.c.context_id == sleep.context_id, sleeps.c.plan_fingerprint == plan)
+        """Begin a sleep, or give back the unfinished one of the same context, text and plan."""
+        key = rows.sleep_key(sleep.plan, sleep.context_fingerprint)
         async with self._writing() as connection:
             await _hold(connection, sleep.context_id)
-            unfinished = await connection.scalar(begun)
-            if unfinished is None:
-                await connection.execute(
-                    insert(sleeps),
-                    {"id": sleep.id, "context_id": sleep.context_id, "plan": sleep.plan, "plan_fingerprint": plan},
-                )
-                for draft in sleep.drafts:
-                    await _keep_draft(connection, sleep.id, draft)
-                return sleep
-            kept = select(drafts.c.draft).where(drafts.c.sleep_id == unfinished).order_by(drafts.c.sample)
-            found = (await connection.scalars(kept)).all()
-        return Sleep(
-            id=unfinished,
-            context_id=sleep.context_id,
-            plan=sleep.plan,
-            drafts=tuple(rows.draft_of(draft) for draft in found),
-        )
+            begun = await _sleeps(connection, sleep.context_id, sleeps.c.plan_fingerprint == key)
+            if begun:
+                return begun[0]
+            await connection.execute(insert(sleeps), rows.sleep_row(sleep))
+            for draft in sleep.drafts:
+                await _keep_draft(connection, sleep.id, draft)
+        return sleep
+
+    async def unfinished(self, context_id: str, plan: str) -> Sequence[Sleep]:
+        """All unfinished sleeps of a context under one plan, on whatever text."""
+        async with self._reading() as connection:
+            return await _sleeps(connection, context_id, sleeps.c.plan == plan)
 
     async def checkpoint(self, sleep_id: str, draft: Draft) -> None:
         """Keep one sample's draft after a model call.
@@ -331,8 +344,8 @@ class SqlStore:
             open_sleep = select(sleeps.c.id).where(sleeps.c.id == sleep_id).with_for_update()
             if await connection.scalar(open_sleep) is None:
                 raise StoreError(
-                    f"Sleep {sleep_id} is over: its context was forgotten, or another process has finished it. "
-                    "`sleeptime list` shows what is stored."
+                    f"Sleep {sleep_id} is over: its context was forgotten or edited, or another process has finished "
+                    "it. `sleeptime list` shows what is stored."
                 )
             kept = await connection.scalar(
                 select(drafts.c.draft).where(drafts.c.sleep_id == sleep_id, drafts.c.sample == draft.sample)
@@ -488,6 +501,16 @@ async def _versions(
     for note in await read(notes, "version", "position"):
         written[note["version"]].append(note)
     return [rows.learned_of(row, written[row["version"]]) for row in learned]
+
+
+async def _sleeps(connection: AsyncConnection, context_id: str, which: ColumnElement[bool]) -> list[Sleep]:
+    """Read unfinished sleeps of a context with their drafts, in the order of their ids."""
+    found = select(sleeps).where(sleeps.c.context_id == context_id, which).order_by(sleeps.c.id)
+    read: list[Sleep] = []
+    for row in (await connection.execute(found)).mappings().all():
+        kept = select(drafts.c.draft).where(drafts.c.sleep_id == row["id"]).order_by(drafts.c.sample)
+        read.append(rows.sleep_of(row, (await connection.scalars(kept)).all()))
+    return read
 
 
 async def _keep_draft(connection: AsyncConnection, sleep_id: str, draft: Draft) -> None:

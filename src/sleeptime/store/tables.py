@@ -29,9 +29,10 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 VERSION_TABLE = "sleeptime_schema"
 
 _ESCAPE = "\ufdd0"  # a code point that Unicode sets aside for use inside a program
@@ -124,6 +125,10 @@ learned_contexts = Table(
     Column("samples", Integer, nullable=False),
     Column("note_count", Integer, nullable=False),  # no more can be added
     Column("created_at", UtcTime, nullable=False),
+    Column("sections", Text, nullable=False, server_default="[]"),  # fingerprints, of the text it was learned from
+    Column("plan", AnyText),
+    Column("based_on", Integer),
+    Column("rolled_back_from", Integer),
     UniqueConstraint("sleep_id", name="a_sleep_is_published_once"),
 )
 
@@ -151,7 +156,10 @@ sleeps = Table(
     Column("id", AnyText, primary_key=True),
     Column("context_id", AnyText, ForeignKey("contexts.id", ondelete="CASCADE"), nullable=False),
     Column("plan", AnyText, nullable=False),
-    Column("plan_fingerprint", Text, nullable=False),
+    Column("plan_fingerprint", Text, nullable=False),  # of the plan and the text
+    Column("context_fingerprint", Text, nullable=False, server_default=text("''")),
+    Column("sections", Text, nullable=False, server_default="[]"),
+    Column("based_on", Integer),
     UniqueConstraint("context_id", "plan_fingerprint", name="one_sleep_for_each_plan"),
 )
 
