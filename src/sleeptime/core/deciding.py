@@ -42,7 +42,7 @@ cap        worth it, but over one of the user's caps
 """
 SLEEPS: frozenset[Reason] = frozenset({"pays", "due"})
 
-DEFAULT_DOUBT = 0.1
+DEFAULT_DOUBT = 0.2
 MAX_REGRET = 0.05
 MOST_QUERIES = 10_000
 """How far waiting is looked through; a price worth more queries than this waits."""
@@ -301,9 +301,10 @@ def in_order(
     portfolio = portfolio or Portfolio()
     day, month, contexts = left.day, left.month, dict(left.contexts)
     ordered: list[Decision] = []
-    for decision in sorted(decisions, key=lambda each: (-each.net_saving_per_token, each.prospect.name)):
-        if not decision.is_sleep:
-            continue
+    wanted = [decision for decision in decisions if decision.is_sleep]
+    if len(wanted) > 1:
+        wanted.sort(key=lambda each: (-each.net_saving_per_token, each.prospect.name))
+    for decision in wanted:
         name, tokens, price = decision.prospect.name, decision.prospect.tokens, decision.prospect.price
         own = contexts.get(name, Spend())
         caps = (("the cap of this context", own), ("the cap of this day", day), ("the cap of this month", month))

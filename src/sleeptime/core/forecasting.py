@@ -1,13 +1,16 @@
 """Forecast how many queries are still to come on a context.
 
-    rate ~ Gamma(shape, days)                  how often it is asked about, while it is
-    silent for good after a query ~ 1 / (lasting + n)        n queries so far: what was asked about much lasts
-    P(at least j in h days) = P(not silent) · P(Poisson(rate · h) ≥ j) · Π_{i=1}^{j−1} (1 − 1 / (lasting + n + i))
+    talk                                  queries less than half an hour apart
+    talks come at a rate ~ Gamma(shape, days), until one is the last, with chance 1 / (lasting + n) behind n talks
+    P(at least i talks in h days) = P(not silent) · P(Poisson(rate · h) ≥ i) · Π_{k=1}^{i−1} (1 − 1 / (lasting + n + k))
+    behind each query the talk goes on with chance q; else it takes another talk to bring one
+    P(at least j queries) = Σ_i Binomial(i; j, 1 − q) · P(at least i talks)
 
 The Gamma-Poisson model whose places may fall silent (BG/NBD: Fader, Hardie and Lee, 2005), with a Beta(1, lasting)
-chance of it: counts then have the tail of Zipf's law. A silence that is long for the place's own rate says that it
-has fallen silent. The prior is shared by contexts of a kind and fitted to their counts by moments: rates as Bühlmann
-and Straub (1970) fit them, lasting so that as many are expected to have fallen silent as seem to have.
+chance of it, so that counts have the tail of Zipf's law: what was asked about much lasts. A silence that is long for
+the place's own rate says that it has fallen silent. The prior is shared by contexts of a kind and fitted to their
+counts by moments: rates as Bühlmann and Straub (1970) fit them, lasting so that as many are expected to have fallen
+silent as seem to have, q from the queries a talk.
 
 Edits of a section come without silences: plain Gamma-Poisson. Queries behind the next edit are not worth a sleep today.
 
@@ -19,17 +22,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
+from operator import mul
 from typing import Protocol
 
-HORIZON_DAYS = 14.0
+HORIZON_DAYS = 21.0
 """How far ahead queries count."""
-LEAST_CHANCE = 1e-6
+MOST_ODDS = 700.0
+"""Odds above e to this are certainty; a float holds no more."""
+LEAST_CHANCE = 1e-4
 """Chances below this are no longer summed."""
 USUAL_WEIGHT_DAYS = 10.0
-USUAL_WEIGHT_QUERIES = 4
-"""What is usual weighs as much as one context seen for ten days, with four queries."""
+USUAL_WEIGHT_TALKS = 4
+"""What is usual weighs as much as one context seen for ten days, with four talks."""
 SHAPES = (0.1, 20.0)
 LASTINGS = (0.5, 500.0)
+TALK_GAP_DAYS = 30 / (24 * 60)
+"""A longer pause than half an hour ends a talk."""
 LEAST_DAYS = 0.5
 """Contexts seen for less say nothing of rates yet."""
 
@@ -49,15 +58,25 @@ class Forecast(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What was seen of a context: added on a day, asked so many times, last on a day. Days are of any one clock."""
+    """What was seen of a context: added on a day, asked so often in so many talks, last on a day (of any one clock)."""
 
     added_days: float
     queries: int = 0
+    talks: int = 0
     last_days: float = 0.0
 
     def asked(self, now_days: float) -> Seen:
         """Count a query that comes now."""
-        return Seen(added_days=self.added_days, queries=self.queries + 1, last_days=now_days)
+        return Seen(
+            added_days=self.added_days,
+            queries=self.queries + 1,
+            talks=self.talks + (not self.is_talking(now_days)),
+            last_days=now_days,
+        )
+
+    def is_talking(self, now_days: float) -> bool:
+        """Say whether a query now would belong to the last talk."""
+        return self.queries > 0 and now_days - self.last_days <= TALK_GAP_DAYS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,15 +110,15 @@ class Gamma:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Queries:
-    """Queries to come: `rate` counts them as if none were the last; `ends` is lasting + n."""
+class Talks:
+    """Talks to come: `rate` counts them as if none were the last; `ends` is lasting + n."""
 
     alive: float
     rate: Gamma
     ends: float
 
     def chances(self) -> Iterator[float]:
-        """P(at least 1), P(at least 2), … queries."""
+        """P(at least 1), P(at least 2), … talks."""
         goes_on, ends = self.alive, self.ends
         for chance in self.rate.chances():
             yield goes_on * chance
@@ -108,25 +127,49 @@ class Queries:
 
     @property
     def mean(self) -> float:
-        return sum(self._summed())
+        return sum(takewhile(lambda chance: chance > LEAST_CHANCE, self.chances()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queries:
+    """Queries to come: a talk, also the one that `is_talking`, goes on behind each query with chance `goes_on`."""
+
+    talks: Talks
+    goes_on: float
+    is_talking: bool
+
+    @property
+    def mean(self) -> float:
+        of_this_talk = self.goes_on / (1.0 - self.goes_on) if self.is_talking else 0.0
+        return of_this_talk + self.talks.mean / (1.0 - self.goes_on)
 
     @property
     def variance(self) -> float:
-        summed = list(self._summed())
+        summed = list(takewhile(lambda chance: chance > LEAST_CHANCE, self.chances()))
         mean = sum(summed)
         return sum((2 * count - 1) * chance for count, chance in enumerate(summed, 1)) - mean * mean
 
+    def chances(self) -> Iterator[float]:
+        """P(at least 1), P(at least 2), … queries."""
+        talks = self.talks.chances()
+        at_least = [1.0, next(talks)]
+        weights = [1.0] if self.is_talking else [0.0, 1.0]
+        if not self.is_talking:
+            yield at_least[1]
+        stays, starts = self.goes_on, 1.0 - self.goes_on
+        while True:
+            weights.append(0.0)
+            before = 0.0
+            for index, weight in enumerate(weights):
+                weights[index] = stays * weight + starts * before
+                before = weight
+            if len(at_least) < len(weights):
+                at_least.append(next(talks))
+            yield sum(map(mul, weights, at_least))
+
     def chance_of_at_least(self, queries: int) -> float:
         """P(at least *queries*)."""
-        if queries <= 0:
-            return 1.0
-        return next(chance for count, chance in enumerate(self.chances(), 1) if count == queries)
-
-    def _summed(self) -> Iterator[float]:
-        for chance in self.chances():
-            if chance < LEAST_CHANCE:
-                return
-            yield chance
+        return next(islice(self.chances(), queries - 1, None)) if queries > 0 else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,37 +193,39 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prior:
-    """What contexts of one kind are like: rates Gamma(shape, days), and how they last."""
+    """What contexts of one kind are like: rates of talks Gamma(shape, days), how they last, how a talk goes on."""
 
     shape: float = 0.4
     days: float = 1.5
     lasting: float = 3.0
+    goes_on: float = 0.3
 
     def alive(self, seen: Seen, now_days: float) -> float:
         """P(it has not fallen silent for good), from how long the silence is for its own rate."""
-        if not seen.queries:
+        if not seen.talks:
             return 1.0
         stretched = (self.days + max(now_days, seen.last_days) - seen.added_days) / (
             self.days + seen.last_days - seen.added_days
         )
-        odds = (self.shape + seen.queries) * math.log(stretched) - math.log(self.lasting + seen.queries - 1)
-        return 1.0 / (1.0 + math.exp(min(odds, 700.0)))
+        odds = (self.shape + seen.talks) * math.log(stretched) - math.log(self.lasting + seen.talks - 1)
+        return 1.0 / (1.0 + math.exp(min(odds, MOST_ODDS)))
 
     def forecast(self, seen: Seen, now_days: float, *, horizon_days: float = HORIZON_DAYS) -> Queries:
         """Forecast the next *horizon_days* of a context."""
-        return Queries(
+        talks = Talks(
             alive=self.alive(seen, now_days),
             rate=Gamma(
-                shape=self.shape + seen.queries,
+                shape=self.shape + seen.talks,
                 days=self.days + max(0.0, now_days - seen.added_days),
                 horizon_days=horizon_days,
             ),
-            ends=self.lasting + seen.queries,
+            ends=self.lasting + seen.talks,
         )
+        return Queries(talks=talks, goes_on=self.goes_on, is_talking=seen.is_talking(now_days))
 
 
 USUAL = Prior()
-"""Before anything was seen: one query in four days or so, on a few contexts many more."""
+"""Before anything was seen: a talk in four days or so, on a few contexts many more."""
 USUAL_EDITS = Gamma(shape=0.6, days=30.0, horizon_days=HORIZON_DAYS)
 """Edits of one section before any was seen."""
 
@@ -191,32 +236,39 @@ def fit(seen: Sequence[Seen], now_days: float, *, usual: Prior = USUAL) -> Prior
     Each counts for the days it was likely not silent. What is usual stands in as one more context,
     so that few decide little. Where rates scatter no more than chance would have them, the prior is narrow.
     """
-    queries: list[int] = []
+    talks: list[int] = []
     days: list[float] = []
-    silent = USUAL_WEIGHT_QUERIES / (usual.lasting + USUAL_WEIGHT_QUERIES)
-    counts = [USUAL_WEIGHT_QUERIES]
+    counts = [USUAL_WEIGHT_TALKS]
+    silent = USUAL_WEIGHT_TALKS / (usual.lasting + USUAL_WEIGHT_TALKS)
+    went_on = USUAL_WEIGHT_TALKS * usual.goes_on / (1.0 - usual.goes_on)
     for each in seen:
         alive = usual.alive(each, now_days)
-        last = each.last_days if each.queries else now_days
+        last = each.last_days if each.talks else now_days
         if now_days - each.added_days >= LEAST_DAYS:
-            queries.append(each.queries)
+            talks.append(each.talks)
             days.append(max(LEAST_DAYS, last - each.added_days + alive * (now_days - last)))
-        if each.queries:
+        if each.talks:
             silent += 1.0 - alive
-            counts.append(each.queries)
-    shape, per_day = _rates(queries, days, usual)
-    return Prior(shape=shape, days=shape / per_day, lasting=_lasting(counts, silent))
+            went_on += each.queries - each.talks
+            counts.append(each.talks)
+    shape, per_day = _rates(talks, days, usual)
+    return Prior(
+        shape=shape,
+        days=shape / per_day,
+        lasting=_lasting(counts, silent),
+        goes_on=went_on / (went_on + sum(counts)),
+    )
 
 
-def _rates(queries: Sequence[int], days: Sequence[float], usual: Prior) -> tuple[float, float]:
+def _rates(talks: Sequence[int], days: Sequence[float], usual: Prior) -> tuple[float, float]:
     """Shape and mean of the Gamma over rates, by Bühlmann and Straub's moments."""
     total = sum(days)
-    mean = (usual.shape / usual.days * USUAL_WEIGHT_DAYS + sum(queries)) / (USUAL_WEIGHT_DAYS + total)
+    mean = (usual.shape / usual.days * USUAL_WEIGHT_DAYS + sum(talks)) / (USUAL_WEIGHT_DAYS + total)
     variance = usual.shape / usual.days**2
     spread = total - sum(each * each for each in days) / total if total else 0.0
     if spread > 0.0:
-        rate = sum(queries) / total
-        scatter = sum(each * (count / each - rate) ** 2 for count, each in zip(queries, days, strict=True))
+        rate = sum(talks) / total
+        scatter = sum(each * (count / each - rate) ** 2 for count, each in zip(talks, days, strict=True))
         scatter = max(0.0, scatter - (len(days) - 1) * rate)
         variance = (USUAL_WEIGHT_DAYS * variance + scatter) / (USUAL_WEIGHT_DAYS + spread)
     low, high = SHAPES
@@ -224,7 +276,7 @@ def _rates(queries: Sequence[int], days: Sequence[float], usual: Prior) -> tuple
 
 
 def _lasting(counts: Sequence[int], silent: float) -> float:
-    """The lasting at which *silent* places are expected to have fallen silent after *counts* queries.
+    """The lasting at which *silent* places are expected to have fallen silent after *counts* talks.
 
     Σ_{k=1}^{n} 1 / (lasting + k) is close to log((lasting + n + ½) / (lasting + ½)), which falls in lasting: halved in.
     """

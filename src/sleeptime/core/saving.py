@@ -22,7 +22,7 @@ from sleeptime.core.usage import PriceCard, Usage
 
 GROUP_ANSWERS = 8.0
 """How many answers' worth a wider group weighs against a narrower one."""
-OWN_ANSWERS = 4.0
+OWN_ANSWERS = 2.0
 USUAL_SPREAD = 0.5
 """Standard deviation of one measured ratio, before any was measured."""
 BANDS = (1 / 3, 2 / 3)
