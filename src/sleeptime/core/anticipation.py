@@ -20,12 +20,13 @@ SAME_SHARE = 0.6
 KIND_QUERIES = 4.0
 """How many queries' worth the kind weighs against a context's own."""
 _WORD = re.compile(r"\d+(?:[.,:/-]\d+)*|[^\W\d_]+", re.UNICODE)
-_FILLERS = frozenset(
-    "a an and any are as at be been but by can could did do does for from had has have how i if in into is it its let me "
-    "much many my of on or our please shall should so tell than that the their them then there these they this those to "
-    "was we were what when where which who whom whose why will with would you your".split()
-)
-_QUESTION_WORDS = frozenset("how many much when where which who whom whose why".split())
+_FILLERS_TEXT = """
+a an and any are as at be been but by can could did do does for from had has have how i if in into is it its let me much
+many my of on or our please shall should so tell than that the their them then there these they this those to was we
+were what when where which who whom whose why will with would you your
+"""
+_FILLERS = frozenset(_FILLERS_TEXT.split())
+_QUESTION_WORDS = frozenset({"how", "many", "much", "when", "where", "who", "whom", "whose", "why"})
 _ENDINGS = ("ing", "ies", "ed", "es", "s", "e", "y")
 _STEM_LETTERS = 3
 
@@ -60,7 +61,7 @@ def is_same(question: Words, other: Words, *, share: float = SAME_SHARE) -> bool
     """Say whether two questions ask the same, by their words.
 
     Numbers must agree exactly. Where both say what they ask for, they must share a word of it: "who paid" is
-    not "when paid". A question without any word but fillers is the same as none.
+    not "when paid"; "which" and "what" may ask for anything. A question without any word but fillers is the same as none.
     """
     if question.numbers != other.numbers or not question.stems or not other.stems:
         return False
@@ -101,7 +102,9 @@ class Predictability:
         return Predictability(hits=self.hits + is_anticipated, misses=self.misses + (not is_anticipated))
 
 
-def predictability(arrived: int, anticipated: int, *, kind: Predictability, weight: float = KIND_QUERIES) -> Predictability:
+def predictability(
+    arrived: int, anticipated: int, *, kind: Predictability, weight: float = KIND_QUERIES
+) -> Predictability:
     """Judge one context, of whose *arrived* queries some were *anticipated*, starting from its *kind*.
 
     The kind weighs at most *weight* queries, so that a context soon speaks for itself.

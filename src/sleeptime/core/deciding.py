@@ -15,7 +15,9 @@ does not come. At 1 the forecast only breaks ties; at 0 it is trusted wholly, an
     price ≤ saving · Σ_{j ≤ m} P(at least j) + price · P(at least m)
 
 Two prospects of one context (a changed part and the rest) are decided apart: a re-sleep costs its changed fraction,
-so each part is a ski rental of its own. All amounts of a decision are in one unit. Nothing here knows a clock or a store.
+so each part is a ski rental of its own. All amounts of a decision are in one unit.
+
+This file knows no clock and no store, and does not know how a forecast or a saving came about.
 """
 
 from __future__ import annotations
@@ -122,8 +124,9 @@ class Decision:
                 )
             case "due":
                 return (
-                    f"Sleep on {prospect.name}: only {expected} more would be expected, but {seen} without notes cost "
-                    f"{extra} extra, past the {_amount(self.limit, prospect.unit)} at which the forecast is overruled."
+                    f"Sleep on {prospect.name}: about {expected} are expected, but {seen} without notes cost {extra} "
+                    f"extra, and the next would bring it to the {_amount(self.limit, prospect.unit)} at which sleep is "
+                    f"due whatever the forecast."
                 )
             case "no-saving":
                 return f"Leave {prospect.name}: with notes a query is expected to save nothing ({saving})."
@@ -140,8 +143,8 @@ class Decision:
             case "doubt":
                 return (
                     f"Wait with {prospect.name}: about {expected} expected would pay for the {price} of sleeping, but "
-                    f"the forecast is believed only once {_amount(self.limit, prospect.unit)} extra are paid, and "
-                    f"{extra} are."
+                    f"the forecast is believed only when the next one would bring the extra paid, {extra}, to "
+                    f"{_amount(self.limit, prospect.unit)}."
                 )
             case "not-due":
                 return (
@@ -162,11 +165,11 @@ class Decision:
 
 
 def _amount(amount: float, unit: str) -> str:
-    if unit != "USD":
-        return f"{amount:,.0f} {unit}" if abs(amount) >= 10 else f"{amount:.2g} {unit}"
-    sign = "-" if amount < 0 else ""
     size = abs(amount)
-    return f"{sign}${size:,.2f}" if size >= 1 else f"{sign}${size:.2g}" if size >= 1e-4 or not size else f"{sign}${size:.1e}"
+    if unit != "USD":
+        return f"{amount:,.0f} {unit}" if size >= 10 else f"{amount:.2g} {unit}"
+    number = f"{size:,.2f}" if size >= 1 else f"{size:.1e}" if 0 < size < 1e-4 else f"{size:.2g}"
+    return f"{'-' if amount < 0 else ''}${number}"
 
 
 def _queries(count: float) -> str:

@@ -30,8 +30,9 @@ HORIZON_DAYS = 21.0
 """How far ahead queries count."""
 MOST_ODDS = 700.0
 """Odds above e to this are certainty; a float holds no more."""
+LEAST_WEIGHT = 1e-12
 LEAST_CHANCE = 1e-4
-"""Chances below this are no longer summed."""
+"""Below these, terms of a binomial and chances are no longer summed."""
 USUAL_WEIGHT_DAYS = 10.0
 USUAL_WEIGHT_TALKS = 4
 """What is usual weighs as much as one context seen for ten days, with four talks."""
@@ -152,20 +153,21 @@ class Queries:
     def chances(self) -> Iterator[float]:
         """P(at least 1), P(at least 2), … queries."""
         talks = self.talks.chances()
-        at_least = [1.0, next(talks)]
-        weights = [1.0] if self.is_talking else [0.0, 1.0]
+        at_least = [1.0] if self.is_talking else [next(talks)]
+        weights = [1.0]
         if not self.is_talking:
-            yield at_least[1]
+            yield at_least[0]
         stays, starts = self.goes_on, 1.0 - self.goes_on
         while True:
             weights.append(0.0)
+            at_least.append(next(talks))
             before = 0.0
             for index, weight in enumerate(weights):
                 weights[index] = stays * weight + starts * before
                 before = weight
-            if len(at_least) < len(weights):
-                at_least.append(next(talks))
             yield sum(map(mul, weights, at_least))
+            if weights[0] < LEAST_WEIGHT:
+                del weights[0], at_least[0]
 
     def chance_of_at_least(self, queries: int) -> float:
         """P(at least *queries*)."""
@@ -239,7 +241,7 @@ def fit(seen: Sequence[Seen], now_days: float, *, usual: Prior = USUAL) -> Prior
     talks: list[int] = []
     days: list[float] = []
     counts = [USUAL_WEIGHT_TALKS]
-    silent = USUAL_WEIGHT_TALKS / (usual.lasting + USUAL_WEIGHT_TALKS)
+    silent = _expected_silent(counts, usual.lasting)
     went_on = USUAL_WEIGHT_TALKS * usual.goes_on / (1.0 - usual.goes_on)
     for each in seen:
         alive = usual.alive(each, now_days)
@@ -276,16 +278,17 @@ def _rates(talks: Sequence[int], days: Sequence[float], usual: Prior) -> tuple[f
 
 
 def _lasting(counts: Sequence[int], silent: float) -> float:
-    """The lasting at which *silent* places are expected to have fallen silent after *counts* talks.
-
-    Σ_{k=1}^{n} 1 / (lasting + k) is close to log((lasting + n + ½) / (lasting + ½)), which falls in lasting: halved in.
-    """
+    """The lasting at which *silent* places are expected to have fallen silent after *counts* talks, by halving."""
     low, high = LASTINGS
     for _ in range(12):
         middle = math.sqrt(low * high)
-        expected = sum(math.log((middle + count + 0.5) / (middle + 0.5)) for count in counts)
-        low, high = (middle, high) if expected > silent else (low, middle)
+        low, high = (middle, high) if _expected_silent(counts, middle) > silent else (low, middle)
     return math.sqrt(low * high)
+
+
+def _expected_silent(counts: Sequence[int], lasting: float) -> float:
+    """Σ_{k=1}^{n} 1 / (lasting + k) for each count n, which is close to log((lasting + n + ½) / (lasting + ½))."""
+    return sum(math.log((lasting + count + 0.5) / (lasting + 0.5)) for count in counts)
 
 
 def days_until_edit(edits: Gamma) -> float:

@@ -73,7 +73,7 @@ def believed(tallies: Sequence[Tally], *, usual: float = 1.0, strengths: Sequenc
     context's own, has fewer than the groups before it.
     """
     if strengths is None:
-        strengths = [GROUP_ANSWERS] * (len(tallies) - 1) + [OWN_ANSWERS]
+        strengths = [*[GROUP_ANSWERS] * (len(tallies) - 1), OWN_ANSWERS][: len(tallies)]
     mean, spread = usual, USUAL_SPREAD**2
     strength = count = 0.0
     for tally, weight in zip(tallies, strengths, strict=True):

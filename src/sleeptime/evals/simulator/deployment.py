@@ -34,8 +34,7 @@ from sleeptime.core.forecasting import (
     fit,
 )
 from sleeptime.core.saving import Tally, believed
-from sleeptime.evals.simulator.worlds import CONTEXTS, KINDS, SECTIONS, SLEEP_DAYS, Array, Batch
-from sleeptime.evals.simulator.worlds import HORIZON_DAYS as TRACE_DAYS
+from sleeptime.evals.simulator.worlds import CONTEXTS, KINDS, SECTIONS, SLEEP_DAYS, TRACE_DAYS, Array, Batch
 
 REFIT_DAYS = 2.0
 """How old the prior over contexts of a kind may be."""
@@ -45,7 +44,7 @@ ALLOWANCE_ANSWERS = 2.0
 """The guard's starting allowance, in mean answers of the trace."""
 
 Teller = Callable[[float, float, float, float], float]
-"""(queries to come, price / saving as they are, two draws of the context: uniform in −1 to 1, normal) → what is told."""
+"""From the queries to come, the queries a sleep is worth, and two draws of the context (uniform in −1 to 1, normal)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +198,9 @@ def _untils(batch: Batch, totals: list[int]) -> dict[int, list[list[int]]]:
     edits = zip(batch.edit_context.tolist(), batch.edit_at.tolist(), batch.edit_section.tolist(), strict=True)
     for context, at, section in edits:
         times = batch.query_at[starts[context] : starts[context + 1]]
-        sections = found.setdefault(context, [[] for _ in range(SECTIONS)])
+        sections: list[list[int]] = found.setdefault(context, [])
+        if not sections:
+            sections.extend([] for _ in range(SECTIONS))
         sections[section].append(int(np.searchsorted(times, at)))
     return {
         context: [[totals[context], *reversed(counts)] for counts in sections] for context, sections in found.items()
@@ -238,7 +239,9 @@ class Deployment:
             batch.predicted_saving,
             worth,
         )
-        rows = zip(*(column[first : first + CONTEXTS].tolist() for column in columns), trace.totals, trace.draws, strict=True)
+        rows = zip(
+            *(column[first : first + CONTEXTS].tolist() for column in columns), trace.totals, trace.draws, strict=True
+        )
         self.contexts = [_Context(*row) for row in rows]
         self.guard = Guard(allowance=ALLOWANCE_ANSWERS) if policy.is_guarded else None
         self.cost = 0.0

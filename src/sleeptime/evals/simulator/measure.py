@@ -124,7 +124,12 @@ def simulate(
             parts.setdefault(policy.name, []).append(np.array(costs))
         done += batch.traces
         told(done)
-    return Family(name=family, seed=seed, costs={name: np.concatenate(arrays) for name, arrays in parts.items()}, past=past.portfolio)
+    return Family(
+        name=family,
+        seed=seed,
+        costs={name: np.concatenate(arrays) for name, arrays in parts.items()},
+        past=past.portfolio,
+    )
 
 
 def verdicts(families: Mapping[str, Mapping[str, Figures]]) -> list[Verdict]:

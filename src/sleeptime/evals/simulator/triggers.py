@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from sleeptime.evals.simulator.worlds import HORIZON_DAYS, SLEEP_DAYS, Array, Batch
+from sleeptime.evals.simulator.worlds import SLEEP_DAYS, TRACE_DAYS, Array, Batch
 
 IDLE_DAYS = 30 / (24 * 60)
 KEY_DAYS = 64.0
@@ -74,7 +74,7 @@ def _saved_from(batch: Batch, times: Array) -> Array:
 
 
 def _per_trace(batch: Batch, context: NDArray[np.int64], amounts: Array) -> Array:
-    return np.bincount(batch.context_trace[context], weights=amounts, minlength=batch.traces)
+    return np.bincount(batch.context_trace[context], weights=amounts, minlength=batch.traces).astype(np.float64)
 
 
 def every(batch: Batch, turns: int) -> Array:
@@ -93,7 +93,7 @@ def on_idle(batch: Batch) -> Array:
 
 def nightly(batch: Batch) -> Array:
     """Every night, on all there is."""
-    nights = np.arange(1.0, HORIZON_DAYS)
+    nights = np.arange(1.0, TRACE_DAYS)
     context, night = np.nonzero(nights[None, :] >= batch.arrives[:, None])
     return key(context, nights[night])
 

@@ -27,7 +27,7 @@ from sleeptime.core.usage import PriceCard
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
 
-HORIZON_DAYS = 30.0
+TRACE_DAYS = 30.0
 CONTEXTS = 16
 SECTIONS = 8
 ARRIVAL_DAYS = 12.0
@@ -174,9 +174,13 @@ def _kinds(family: str, contexts: int, rng: np.random.Generator) -> Whole:
 def _money(kind: Whole, traces: int, world: World, rng: np.random.Generator) -> dict[str, Array]:
     """Price answers and sleeps with the library's own price cards, in units of the trace's mean answer."""
     contexts = len(kind)
-    tariff = rng.integers(0, len(TARIFFS), size=traces)
-    tokens = np.clip(CONTEXT_TOKENS * np.exp(rng.normal(0, CONTEXT_SPREAD, size=contexts)), 500, 60_000).astype(np.int64)
-    output = np.clip(world.answer_tokens * np.exp(rng.normal(0, ANSWER_SPREAD, size=contexts)), 100, 20_000).astype(np.int64)
+    tariff: list[int] = rng.integers(0, len(TARIFFS), size=traces).tolist()
+    tokens = np.clip(CONTEXT_TOKENS * np.exp(rng.normal(0, CONTEXT_SPREAD, size=contexts)), 500, 60_000).astype(
+        np.int64
+    )
+    output = np.clip(world.answer_tokens * np.exp(rng.normal(0, ANSWER_SPREAD, size=contexts)), 100, 20_000).astype(
+        np.int64
+    )
     parameters = np.array([SHARES[name] for name in KINDS])[kind]
     share = rng.beta(parameters[:, 0], parameters[:, 1])
     share = np.where(rng.uniform(size=contexts) < UNPREDICTABLE, 0.1 * share, share)
@@ -184,7 +188,9 @@ def _money(kind: Whole, traces: int, world: World, rng: np.random.Generator) -> 
     for index in range(contexts):
         card = TARIFFS[tariff[index // CONTEXTS]]
         known = Sizes(
-            context_tokens=int(tokens[index]), answer_output_tokens=world.answer_tokens, round_output_tokens=ROUND_TOKENS
+            context_tokens=int(tokens[index]),
+            answer_output_tokens=world.answer_tokens,
+            round_output_tokens=ROUND_TOKENS,
         )
         true = replace(known, answer_output_tokens=int(output[index]))
         without = true.cost_without(card)
@@ -213,7 +219,7 @@ def _queries(
         parts = [maker(np.flatnonzero(kind == number), arrives, popularity, rng) for number, maker in enumerate(makers)]
         context = np.concatenate([part[0] for part in parts])
         at = np.concatenate([part[1] for part in parts])
-    inside = at < HORIZON_DAYS
+    inside = at < TRACE_DAYS
     return context[inside], at[inside]
 
 
@@ -226,19 +232,19 @@ def _popularity(traces: int, rng: np.random.Generator) -> Array:
 
 def _steady(contexts: Whole, arrives: Array, popularity: Array, rng: np.random.Generator) -> tuple[Whole, Array]:
     """Poisson at a constant rate from arrival to the end."""
-    lives = HORIZON_DAYS - arrives[contexts]
-    counts = rng.poisson(popularity[contexts] * lives / HORIZON_DAYS)
+    lives = TRACE_DAYS - arrives[contexts]
+    counts = rng.poisson(popularity[contexts] * lives / TRACE_DAYS)
     context = np.repeat(contexts, counts)
-    return context, arrives[context] + rng.uniform(size=len(context)) * (HORIZON_DAYS - arrives[context])
+    return context, arrives[context] + rng.uniform(size=len(context)) * (TRACE_DAYS - arrives[context])
 
 
 def _bursts(contexts: Whole, arrives: Array, popularity: Array, rng: np.random.Generator) -> tuple[Whole, Array]:
     """Bursts at Poisson times, of six queries on average, minutes apart; silence between."""
     mean = 6
-    lives = HORIZON_DAYS - arrives[contexts]
-    bursts = rng.poisson(popularity[contexts] / mean * lives / HORIZON_DAYS)
+    lives = TRACE_DAYS - arrives[contexts]
+    bursts = rng.poisson(popularity[contexts] / mean * lives / TRACE_DAYS)
     burst_context = np.repeat(contexts, bursts)
-    starts = arrives[burst_context] + rng.uniform(size=len(burst_context)) * (HORIZON_DAYS - arrives[burst_context])
+    starts = arrives[burst_context] + rng.uniform(size=len(burst_context)) * (TRACE_DAYS - arrives[burst_context])
     sizes = rng.geometric(1 / mean, size=len(burst_context))
     context = np.repeat(burst_context, sizes)
     gaps = rng.exponential(10 / (24 * 60), size=len(context))
@@ -283,11 +289,11 @@ def _edits(kind: Whole, arrives: Array, rng: np.random.Generator) -> tuple[Whole
     """Poisson for each section of a repository: over all its sections one edit in months, or one a day."""
     edited = np.flatnonzero(kind == KINDS.index("repository"))
     rate = np.exp(rng.normal(math.log(0.01), 1.0, size=len(edited)))
-    lives = HORIZON_DAYS - arrives[edited]
+    lives = TRACE_DAYS - arrives[edited]
     counts = rng.poisson(rate[:, None] * lives[:, None], size=(len(edited), SECTIONS))
     context = np.repeat(edited, counts.sum(axis=1))
     section = np.repeat(np.tile(np.arange(SECTIONS), len(edited)), counts.ravel())
-    at = arrives[context] + rng.uniform(size=len(context)) * (HORIZON_DAYS - arrives[context])
+    at = arrives[context] + rng.uniform(size=len(context)) * (TRACE_DAYS - arrives[context])
     order = np.lexsort((at, context))
     return context[order], at[order], section[order]
 
@@ -303,13 +309,13 @@ def _stretches(
     start = np.concatenate([arrives[np.repeat(edited, SECTIONS)], edit_at])
     order = np.lexsort((start, section, context))
     context, section, start = context[order], section[order], start[order]
-    end = np.full(len(start), HORIZON_DAYS)
+    end = np.full(len(start), TRACE_DAYS)
     if len(start):
         follows = (context[1:] == context[:-1]) & (section[1:] == section[:-1])
         end[:-1][follows] = start[1:][follows]
     return (
         np.concatenate([whole, context]),
         np.concatenate([arrives[whole], start]),
-        np.concatenate([np.full(len(whole), HORIZON_DAYS), end]),
+        np.concatenate([np.full(len(whole), TRACE_DAYS), end]),
         np.concatenate([np.ones(len(whole)), np.full(len(start), 1 / SECTIONS)]),
     )
