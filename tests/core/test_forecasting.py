@@ -1,4 +1,4 @@
-from itertools import islice
+from itertools import islice, pairwise
 from statistics import fmean
 
 import numpy as np
@@ -65,7 +65,7 @@ def test_counts_at_a_gamma_rate_are_negative_binomial(shape: float, days: float,
 def test_chances_never_rise_and_add_up_to_the_mean(forecast: Queries) -> None:
     chances = first(400, forecast)
 
-    assert all(1 + 1e-9 >= more >= fewer - 1e-9 for more, fewer in zip(chances, chances[1:], strict=False))
+    assert all(1 + 1e-9 >= more >= fewer - 1e-9 for more, fewer in pairwise(chances))
     assert forecast.mean == pytest.approx(sum(chances), abs=0.1, rel=0.02)
     assert forecast.variance >= -1e-6
     assert forecast.chance_of_at_least(0) == 1.0

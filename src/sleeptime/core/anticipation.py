@@ -61,7 +61,7 @@ def is_same(question: Words, other: Words, *, share: float = SAME_SHARE) -> bool
     """Say whether two questions ask the same, by their words.
 
     Numbers must agree exactly. Where both say what they ask for, they must share a word of it: "who paid" is
-    not "when paid"; "which" and "what" may ask for anything. A question without any word but fillers is the same as none.
+    not "when paid"; "which" and "what" may ask for anything. A question of fillers alone is the same as none.
     """
     if question.numbers != other.numbers or not question.stems or not other.stems:
         return False

@@ -3,13 +3,13 @@
     value         expected queries · saving per query − price of the sleep
     no forecast   sleep when the extra paid so far reaches the price: never more than twice the best (ski rental)
     forecast      sleep when that is cheapest now, but not before the next query would bring the extra to λ · price,
-                  and surely before one would bring it to price / λ
+                  and surely once the extra has reached price / λ
     guard         price ≤ max(allowance, max_regret · cost without sleep so far) − sleep not yet recouped
 
 Extra paid is what queries have cost above what they would have with notes. `doubt` is the λ of Purohit, Svitkina and
 Kumar (NeurIPS 2018, Improving online algorithms via ML predictions): where the forecast is right the extra cost is at
-most 1 + λ times the best, and however wrong it is, at most 1 + 1/λ times plus the price λ allows one query that then
-does not come. At 1 the forecast only breaks ties; at 0 it is trusted wholly, and only the guard bounds the loss.
+most 1 + λ times the best (for λ to 0.61), and however wrong it is, at most 1 + 1/λ times, give or take one query; a
+sleep that no query follows at all is what the guard is for. At 0 the forecast is trusted wholly.
 "Cheapest now" compares with waiting for m more queries and sleeping then, for each m; never is m without end:
 
     price ≤ saving · Σ_{j ≤ m} P(at least j) + price · P(at least m)
@@ -124,9 +124,9 @@ class Decision:
                 )
             case "due":
                 return (
-                    f"Sleep on {prospect.name}: about {expected} are expected, but {seen} without notes cost {extra} "
-                    f"extra, and the next would bring it to the {_amount(self.limit, prospect.unit)} at which sleep is "
-                    f"due whatever the forecast."
+                    f"Sleep on {prospect.name}: only about {expected} expected, but {seen} without notes cost {extra} "
+                    f"extra, which has reached the {_amount(self.limit, prospect.unit)} at which sleep is due whatever "
+                    f"the forecast."
                 )
             case "no-saving":
                 return f"Leave {prospect.name}: with notes a query is expected to save nothing ({saving})."
@@ -188,7 +188,7 @@ def decide(prospect: Prospect, forecast: Forecast | None = None, *, doubt: float
         reason, limit = "no-saving", 0.0
     elif forecast is None:
         reason = "due" if extra >= price else "not-due"
-    elif doubt > 0.0 and extra + saving >= price / doubt:
+    elif doubt > 0.0 and extra >= price / doubt:
         reason, limit = "due", price / doubt
     elif waiting_is_cheaper(price, saving, forecast):
         reason = "wait"

@@ -66,6 +66,11 @@ class Belief:
         return Belief(mean=self.mean * amount, deviation=self.deviation * abs(amount), answers=self.answers)
 
 
+def shrunk(mean: float, answers: float, total: float, *, strength: float) -> float:
+    """Move a *mean* worth *strength* answers towards what *answers* measured, whose ratios add up to *total*."""
+    return (strength * mean + total) / (strength + answers)
+
+
 def believed(tallies: Sequence[Tally], *, usual: float = 1.0, strengths: Sequence[float] | None = None) -> Belief:
     """Fold measured ratios from the widest group to the narrowest; *usual* is believed before any of them.
 
@@ -74,16 +79,14 @@ def believed(tallies: Sequence[Tally], *, usual: float = 1.0, strengths: Sequenc
     """
     if strengths is None:
         strengths = [*[GROUP_ANSWERS] * (len(tallies) - 1), OWN_ANSWERS][: len(tallies)]
-    mean, spread = usual, USUAL_SPREAD**2
-    strength = count = 0.0
-    for tally, weight in zip(tallies, strengths, strict=True):
-        strength, count = weight, tally.answers
-        if count:
-            own = tally.total / count
-            scatter = max(0.0, tally.squares / count - own * own)
-            spread = (strength * spread + count * scatter) / (strength + count)
-            mean = (strength * mean + tally.total) / (strength + count)
-    return Belief(mean=mean, deviation=(spread / (strength + count)) ** 0.5 if tallies else spread**0.5, answers=count)
+    mean, spread, weight = usual, USUAL_SPREAD**2, 1.0
+    for tally, strength in zip(tallies, strengths, strict=True):
+        mean = shrunk(mean, tally.answers, tally.total, strength=strength)
+        weight = strength + tally.answers
+        if tally.answers:
+            scatter = max(0.0, tally.squares / tally.answers - (tally.total / tally.answers) ** 2)
+            spread = (strength * spread + tally.answers * scatter) / weight
+    return Belief(mean=mean, deviation=(spread / weight) ** 0.5, answers=tallies[-1].answers if tallies else 0.0)
 
 
 def band(predictability: float) -> str:

@@ -33,16 +33,18 @@ from sleeptime.core.forecasting import (
     days_until_edit,
     fit,
 )
-from sleeptime.core.saving import Tally, believed
+from sleeptime.core.saving import GROUP_ANSWERS, OWN_ANSWERS, shrunk
 from sleeptime.evals.simulator.worlds import CONTEXTS, KINDS, SECTIONS, SLEEP_DAYS, TRACE_DAYS, Array, Batch
 
-REFIT_DAYS = 2.0
+REFIT_DAYS = 4.0
 """How old the prior over contexts of a kind may be."""
 PAST_FITS = 2
 """Times a past's prior is fitted again to what it says itself of who has fallen silent."""
 ALLOWANCE_ANSWERS = 2.0
 """The guard's starting allowance, in mean answers of the trace."""
 
+Sums = list[float]
+"""Answers and the total of their ratios, measured to predicted."""
 Teller = Callable[[float, float, float, float], float]
 """From the queries to come, the queries a sleep is worth, and two draws of the context (uniform in −1 to 1, normal)."""
 
@@ -126,8 +128,8 @@ class _Context:
     parts: dict[tuple[int, int], _Part] = field(default_factory=dict[tuple[int, int], _Part])
     where: list[tuple[int, int]] | None = None
     untils: list[list[int]] | None = None
-    without: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    with_: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    without: Sums = field(default_factory=lambda: [0.0, 0.0])
+    with_: Sums = field(default_factory=lambda: [0.0, 0.0])
     answer: float = 0.0
     unmeasured_saving: float = 0.0
     saving: float = 0.0
@@ -198,10 +200,8 @@ def _untils(batch: Batch, totals: list[int]) -> dict[int, list[list[int]]]:
     edits = zip(batch.edit_context.tolist(), batch.edit_at.tolist(), batch.edit_section.tolist(), strict=True)
     for context, at, section in edits:
         times = batch.query_at[starts[context] : starts[context + 1]]
-        sections: list[list[int]] = found.setdefault(context, [])
-        if not sections:
-            sections.extend([] for _ in range(SECTIONS))
-        sections[section].append(int(np.searchsorted(times, at)))
+        sections = found.setdefault(context, [list[int]() for _ in range(SECTIONS)])
+        sections[int(section)].append(int(np.searchsorted(times, at)))
     return {
         context: [[totals[context], *reversed(counts)] for counts in sections] for context, sections in found.items()
     }
@@ -396,8 +396,11 @@ class Deployment:
         if context.estimated == self.answered:
             return
         context.estimated = self.answered
-        answers = believed([_tally(self.all_without), _tally(context.without)]).mean
-        savings = believed([_tally(self.all_with), _tally(self.kind_with[context.kind]), _tally(context.with_)]).mean
+        answers = shrunk(1.0, *self.all_without, strength=GROUP_ANSWERS)
+        answers = shrunk(answers, *context.without, strength=OWN_ANSWERS)
+        savings = shrunk(1.0, *self.all_with, strength=GROUP_ANSWERS)
+        savings = shrunk(savings, *self.kind_with[context.kind], strength=GROUP_ANSWERS)
+        savings = shrunk(savings, *context.with_, strength=OWN_ANSWERS)
         context.answer = context.predicted_answer * answers
         context.unmeasured_saving = context.predicted_saving * answers
         context.saving = context.unmeasured_saving * savings
@@ -514,7 +517,3 @@ def _scaled(sums: tuple[float, float], *, most: float = 100.0) -> tuple[float, f
     """Let a past count for at most this many answers, so that the present can correct it."""
     scale = min(1.0, most / sums[0]) if sums[0] else 0.0
     return sums[0] * scale, sums[1] * scale
-
-
-def _tally(sums: list[float]) -> Tally:
-    return Tally(answers=sums[0], total=sums[1], squares=sums[1] * sums[1] / sums[0] if sums[0] else 0.0)

@@ -105,10 +105,11 @@ def simulate(
     seed: int,
     world: World = USUAL,
     policies: Sequence[Policy] = POLICIES,
+    past_traces: int = PAST_TRACES,
     told: Callable[[int], None] = lambda _done: None,
 ) -> Family:
     """Run all policies over *traces* of a *family*; *told* hears how many traces are done."""
-    past_batch = next(batches(family, PAST_TRACES, seed=PAST_SEED, world=world))
+    past_batch = next(batches(family, past_traces, seed=PAST_SEED, world=world))
     past = past_of(traces_of(past_batch, seed=PAST_SEED))
     parts: dict[str, list[Array]] = {}
     done = 0
