@@ -8,11 +8,13 @@ popular contexts of a kind are from nothing else. In every trace it starts from 
 policy has a past, from what the ledger of other traces of the same family had taught. Oracles are told the number of
 queries before the next edit, with a stated error; no policy is told a saving or an answer's cost.
 
-Decisions are asked for where their inputs change; a guard that held one back is asked again when it has room.
+Decisions are asked for where their inputs change; a guard that held one back is asked again when it has room. All
+sections that have gone without notes since the same query are one part, and are decided on and slept on together.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -196,12 +198,12 @@ def traces_of(batch: Batch, *, seed: int) -> list[Trace]:
 def _untils(batch: Batch, totals: list[int]) -> dict[int, list[list[int]]]:
     """For each section of an edited context: how many queries have come by each of its edits, the last first."""
     found: dict[int, list[list[int]]] = {}
-    starts = np.searchsorted(batch.query_context, np.arange(len(batch.arrives) + 1))
+    starts: list[int] = np.searchsorted(batch.query_context, np.arange(len(batch.arrives) + 1)).tolist()
     edits = zip(batch.edit_context.tolist(), batch.edit_at.tolist(), batch.edit_section.tolist(), strict=True)
     for context, at, section in edits:
-        times = batch.query_at[starts[context] : starts[context + 1]]
+        times: list[float] = batch.query_at[starts[context] : starts[context + 1]].tolist()
         sections = found.setdefault(context, [list[int]() for _ in range(SECTIONS)])
-        sections[int(section)].append(int(np.searchsorted(times, at)))
+        sections[int(section)].append(bisect_left(times, float(at)))
     return {
         context: [[totals[context], *reversed(counts)] for counts in sections] for context, sections in found.items()
     }
