@@ -361,6 +361,25 @@ def test_together_they_hold_every_cap_and_the_guard_and_the_best_come_first(
         assert held.prospect.price > held.limit
 
 
+@pytest.mark.parametrize(
+    ("left", "guard", "reason"),
+    [
+        (Left(day=Spend(tokens=199)), None, "cap"),
+        (Left(day=Spend(cost=9.9)), None, "cap"),
+        (Left(month=Spend(tokens=199)), None, "cap"),
+        (Left(month=Spend(cost=9.9)), None, "cap"),
+        (Left(contexts={"c": Spend(tokens=199)}), None, "cap"),
+        (Left(contexts={"c": Spend(cost=9.9)}), None, "cap"),
+        (Left(), Guard(allowance=9.9), "guard"),
+        (Left(day=Spend(tokens=200, cost=10), month=Spend(tokens=200, cost=10)), Guard(allowance=10), "due"),
+    ],
+)
+def test_what_one_sleep_takes_is_no_longer_there_for_the_next(left: Left, guard: Guard | None, reason: Reason) -> None:
+    both = [decide(prospect(5, 1, 5)), decide(prospect(5, 1, 5))]
+
+    assert [each.reason for each in in_order(both, left=left, guard=guard)] == ["due", reason]
+
+
 def test_one_that_is_too_large_does_not_block_smaller_ones_behind_it() -> None:
     large, small = prospect(8, 4, 9, name="large"), prospect(1, 0.2, 9, name="small")
     ordered = in_order([decide(small), decide(large)], left=Left(month=Spend(cost=2.0)))
