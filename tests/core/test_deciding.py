@@ -180,6 +180,11 @@ def test_more_queries_to_come_never_speak_against_sleep(
         assert decide(asked, Told(queries=queries + more)).is_sleep
 
 
+@pytest.mark.parametrize(("price", "reason"), [(4999, "pays"), (5001, "wait")])
+def test_a_price_worth_thousands_of_queries_is_held_against_the_mean(price: float, reason: Reason) -> None:
+    assert decide(prospect(price, 1, 0), Told(queries=5000), doubt=0).reason == reason
+
+
 @pytest.mark.parametrize("doubt", [-0.1, 1.1, float("nan")])
 def test_doubt_is_a_share(doubt: float) -> None:
     with pytest.raises(ValueError, match="between 0"):

@@ -61,6 +61,14 @@ def test_counts_at_a_gamma_rate_are_negative_binomial(shape: float, days: float,
     assert forecast.variance == pytest.approx(known.var())
 
 
+def test_a_context_asked_about_all_day_is_forecast_as_exactly_as_any() -> None:
+    forecast = Gamma(shape=1020.0, days=10.0, horizon_days=21.0)
+    known = scipy_stats.nbinom(1020.0, 10 / 31)
+
+    for least in (1, 2000, 2142, 2300):
+        assert next(islice(forecast.chances(), least - 1, None)) == pytest.approx(known.sf(least - 1), abs=1e-6)
+
+
 @given(forecasts)
 def test_chances_never_rise_and_add_up_to_the_mean(forecast: Queries) -> None:
     chances = first(400, forecast)

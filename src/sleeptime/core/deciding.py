@@ -46,8 +46,8 @@ SLEEPS: frozenset[Reason] = frozenset({"pays", "due"})
 
 DEFAULT_DOUBT = 0.2
 MAX_REGRET = 0.05
-MOST_QUERIES = 10_000
-"""How far waiting is looked through; a price worth more queries than this waits."""
+MOST_QUERIES = 1000
+"""How far waiting is looked through; a price worth more queries than this is held against the mean alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +206,7 @@ def waiting_is_cheaper(price: float, saving: float, forecast: Forecast) -> bool:
             return False
         if paid + chance * price < price:
             return True
-    return True
+    return forecast.mean * saving < price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

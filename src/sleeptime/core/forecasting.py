@@ -101,12 +101,12 @@ class Gamma:
         """P(at least 1), P(at least 2), … events."""
         shape = self.shape
         happens = self.horizon_days / (self.days + self.horizon_days)
-        exactly = (1.0 - happens) ** shape
+        log_exactly = shape * math.log1p(-happens)
         chance, so_far = 1.0, 0
         while True:
-            chance = max(0.0, chance - exactly)
+            chance = max(0.0, chance - math.exp(log_exactly))
             yield chance
-            exactly *= (shape + so_far) / (so_far + 1) * happens
+            log_exactly += math.log((shape + so_far) / (so_far + 1) * happens)
             so_far += 1
 
 
@@ -160,12 +160,15 @@ class Queries:
         stays, starts = self.goes_on, 1.0 - self.goes_on
         while True:
             weights.append(0.0)
-            at_least.append(next(talks))
+            if len(at_least) < len(weights):
+                at_least.append(next(talks))
             before = 0.0
             for index, weight in enumerate(weights):
                 weights[index] = stays * weight + starts * before
                 before = weight
             yield sum(map(mul, weights, at_least))
+            if weights[-1] < LEAST_WEIGHT:
+                del weights[-1]
             if weights[0] < LEAST_WEIGHT:
                 del weights[0], at_least[0]
 
