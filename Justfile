@@ -19,6 +19,10 @@ demo *arguments:
 table:
     .venv/bin/sleeptime demo --contexts 500 --json
 
+# The tables of benchmarks/README.md.
+simulate *arguments:
+    .venv/bin/python -m benchmarks.simulate {{ arguments }}
+
 # Needs PyTorch: .venv/bin/pip install torch
 train *arguments:
     .venv/bin/python -m training.train {{ arguments }}

@@ -1,6 +1,6 @@
 """Edit contexts at random, ask and sleep again, and check what was shown against the truth.
 
-    python benchmarks/edits.py --edits 3000 --seed 1
+    python -m benchmarks.edits --edits 3000 --seed 1
 
 Contexts are lists of blocks (paragraphs, headed paragraphs, lists) of sentences, some of which state
 facts about depots. A scripted model writes notes about the facts it is shown: about one, about two,
