@@ -17,6 +17,7 @@ import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
 
 from fakes.openai_server import FakeServer, Reply, serve
+from sleeptime.evals.runs.run_folder import read_run
 
 TIMEOUT_S = 120
 CONTEXTS, QUERIES = 6, 2
@@ -180,6 +181,27 @@ def test_a_dry_run_tells_calls_and_tokens_and_asks_nothing(data: Path, tmp_path:
     assert not (tmp_path / "run" / "report").exists()
 
 
+def test_the_paper_s_loop_can_be_chosen_and_is_another_way_to_sleep(data: Path, tmp_path: Path) -> None:
+    def script(body: dict[str, Any]) -> Reply:
+        tools = [tool["function"]["name"] for tool in body.get("tools", [])]
+        if "rethink_memory" not in tools:
+            return answering(body)
+        is_first = "(nothing yet)" in str(body["messages"])
+        said = ("rethink_memory", json.dumps({"new_memory": "All was counted."})) if is_first else None
+        return Reply(tool_calls=(said or ("finish_rethinking", "{}"),))
+
+    with serve(script) as fake:
+        run(
+            *("run", "e8", "--strategy", "rethink", "--dataset", str(data), "--model", fake.name, "--levels", "0"),
+            *("--limit", "2", "--out", "run"),
+            home=tmp_path,
+        )
+        offered = [tool["function"]["name"] for call in fake.calls for tool in call.body.get("tools", [])]
+
+    assert set(offered) == {"rethink_memory", "finish_rethinking"}
+    assert "sleep/v0/strategy=rethink" in {row.cell for row in read_run(tmp_path / "run").rows}
+
+
 def test_another_run_is_not_mixed_into_a_folder(data: Path, tmp_path: Path) -> None:
     with serve(answering) as fake:
         run("run", "e8", "--dataset", str(data), "--model", fake.name, "--out", "run", home=tmp_path)
@@ -243,6 +265,7 @@ def test_plain_inspect_runs_the_experiments_by_name(tmp_path: Path) -> None:
         (("run", "e1", "--model", "nonsense", "--dataset", "stateful-chains"), 1, "nonsense"),
         (("run", "e1", "--model", "tiny", "--dataset", "nowhere.jsonl"), 1, "nowhere.jsonl"),
         (("report", "."), 1, "is not the folder of a run"),
+        (("run", "e1", "--model", "tiny", "--strategy", "hope"), 2, "--strategy is one of"),
         (("run",), 2, ""),
     ],
 )

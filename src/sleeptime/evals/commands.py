@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sleeptime.core.errors import InputError
+from sleeptime.core.plan import STRATEGIES, StrategyName
 from sleeptime.evals import console
 from sleeptime.evals.console import counting, note, print_json, stdout
 from sleeptime.evals.queries.command import make_queries
@@ -78,6 +79,14 @@ Levels = Annotated[
         show_default=False,
     ),
 ]
+Strategy = Annotated[
+    str | None,
+    typer.Option(
+        "--strategy",
+        help=f"How to sleep: {' or '.join(STRATEGIES)} (the paper's loop); else as the experiment says.",
+        show_default=False,
+    ),
+]
 Split = Annotated[
     str,
     typer.Option("--split", help="How a problem is cut into context and query: hoist, sentence, or literal."),
@@ -137,6 +146,7 @@ def run(
         int | None, typer.Option("--queries", help="Queries of each generated context.", min=1, show_default=False)
     ] = None,
     levels: Levels = None,
+    strategy: Strategy = None,
     seeds: Seeds = "1",
     split: Split = "hoist",
     data: Data = None,
@@ -163,7 +173,7 @@ def run(
     from sleeptime.evals.runs import experiments, runner  # noqa: PLC0415 - the module says why
 
     wanted_names = [name for name in experiments.names() if name != experiments.OWN] if names == ["all"] else names
-    chosen = [experiments.load(name, levels=_levels(levels)) for name in wanted_names]
+    chosen = [experiments.load(name, levels=_levels(levels), strategy=_strategy(strategy)) for name in wanted_names]
     drawn_from = tuple(_seeds(seeds))
     source = dataset or (TINY_DATASET if model == "tiny" else chosen[0].dataset)
     drawn = datasets.load(
@@ -412,6 +422,15 @@ def report(
 
 
 app.command("make-queries")(make_queries)
+
+
+def _strategy(written: str | None) -> StrategyName | None:
+    for strategy in STRATEGIES:
+        if strategy == written:
+            return strategy
+    if written is not None:
+        raise typer.BadParameter(f"--strategy is one of {', '.join(STRATEGIES)}, not {written!r}")
+    return None
 
 
 def _levels(written: str | None) -> list[str] | None:

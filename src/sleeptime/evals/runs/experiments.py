@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 from sleeptime.core.budget import Level
 from sleeptime.core.errors import InputError, SleeptimeError
+from sleeptime.core.plan import StrategyName
 from sleeptime.evals.runs.results import DRAW_TEMPERATURE, SLEPT, Arm, Cell, Sleeping
 
 OWN = "mine"
@@ -54,28 +55,35 @@ def names() -> list[str]:
     return sorted(found, key=lambda name: (name == OWN, name))
 
 
-def load(name: str, *, levels: Sequence[str] | None = None) -> Experiment:
+def load(name: str, *, levels: Sequence[str] | None = None, strategy: StrategyName | None = None) -> Experiment:
     """Read an experiment that ships. *levels* replace those of every arm that is swept over several.
 
-    Arms held at one level are then held at the cheapest of *levels*, which is the first.
+    Arms held at one level are then held at the cheapest of *levels*, which is the first. Every arm that
+    sleeps does so by *strategy*, where one is given.
     Raises ExperimentError, which names those there are, and BudgetError for a level that is none.
     """
     if name not in names():
         raise ExperimentError(f"There is no experiment {name!r}; there are {', '.join(names())}.")
     text = resources.files("sleeptime.evals").joinpath("experiments", f"{name}.toml").read_text(encoding="utf-8")
-    return read(text, source=f"{name}.toml", levels=levels)
+    return read(text, source=f"{name}.toml", levels=levels, strategy=strategy)
 
 
-def read(text: str, *, source: str, levels: Sequence[str] | None = None) -> Experiment:
+def read(
+    text: str, *, source: str, levels: Sequence[str] | None = None, strategy: StrategyName | None = None
+) -> Experiment:
     """Read an experiment from TOML. Raises ExperimentError, which says what is wrong where."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ExperimentError(f"{source} is not TOML: {error}.") from error
     _known(table, _KEYS, source)
+    usual = table.get("sleep", {})
+    chosen = {} if strategy is None else {"strategy": strategy}
     try:
         cells = [
-            cell for measure in table["measure"] for cell in _cells(measure, table.get("sleep", {}), levels, source)
+            cell
+            for measure in table["measure"]
+            for cell in _cells(measure, {**usual, **measure.get("sleep", {}), **chosen}, levels, source)
         ]
         return Experiment(
             id=table["id"],
@@ -116,7 +124,6 @@ def _cells(
     written = [str(level) for level in measure["levels"]]
     if levels is not None:
         written = list(levels) if len(written) > 1 else [levels[0]]
-    sleep = {**sleep, **measure.get("sleep", {})}
     draws = int(measure.get("draws", 1))
     made: list[Cell] = []
     for level in [Level.parse(text) for text in written]:
