@@ -341,7 +341,7 @@ def _caveats(findings: Findings) -> tuple[str, ...]:
 def _about(findings: Findings) -> str:
     source = findings.provenance
     slept = "" if source.sleep_model == source.model else f", sleeping with {source.sleep_model}"
-    spent = "unknown" if findings.spent_usd is None else f"{findings.spent_usd:.4f} USD"
+    spent = "at prices that are not known" if findings.spent_usd is None else f"{findings.spent_usd:.4f} USD"
     return (
         f"{source.model}{slept}, on {source.dataset}: {findings.queries} queries on {findings.contexts} contexts; "
         f"{findings.paid_calls} calls, {spent}."
