@@ -89,7 +89,7 @@ def all_of(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def _points(measure: Measure) -> str:
-    return _told(measure, lambda number: f"{100 * number:+.1f}".replace("-", "−"), " points")
+    return _told(measure, lambda number: f"{round(100 * number, 1) + 0.0:+.1f}".replace("-", "−"), " points")
 
 
 def _share(measure: Measure) -> str:
@@ -101,7 +101,7 @@ def _times(measure: Measure) -> str:
 
 
 def _number(measure: Measure) -> str:
-    return _told(measure, lambda number: f"{number:.2f}".replace("-", "−"), "")
+    return _told(measure, lambda number: f"{round(number, 2) + 0.0:.2f}".replace("-", "−"), "")
 
 
 def _told(measure: Measure, write: Callable[[float], str], unit: str) -> str:
@@ -110,7 +110,7 @@ def _told(measure: Measure, write: Callable[[float], str], unit: str) -> str:
     value = write(measure.value) + unit if measure.value is not None else measure.note or "no figure"
     after = f" ({measure.note})" if known and measure.note else ""
     if measure.low is not None:
-        after = f" [{write(measure.low)}, {'open' if measure.high is None else write(measure.high)}]"
+        after = f" ({write(measure.low)} to {'∞' if measure.high is None else write(measure.high)})"
     return value + after
 
 
