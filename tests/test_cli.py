@@ -30,6 +30,11 @@ LEARN = Reply(
 )
 
 
+def _interruptible() -> None:
+    """Let Ctrl-C reach a child also where the tests run in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Shell:
     """Runs `sleeptime` in a home of its own."""
 
@@ -46,6 +51,7 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_interruptible,  # noqa: PLW1509  # no thread of the test holds a lock that a child needs
         )
 
     def run(self, *arguments: str, code: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
