@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -62,12 +63,17 @@ class JournalError(SleeptimeError):
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open the file of a run, which survives the death of its process at any moment. Raises JournalError."""
+    connection = None
     try:
         connection = sqlite3.connect(path, isolation_level=None)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
     except sqlite3.Error as error:
-        raise JournalError(f"{path} cannot be used as the file of a run: {error}.") from error
+        if connection is not None:
+            connection.close()
+        raise JournalError(
+            f"{path} cannot be used as the file of a run: {error}. Restore a copy, or choose another --out."
+        ) from error
     return connection
 
 
@@ -78,17 +84,20 @@ class Journal:
         self._connection = connection
         self.max_cost_usd = max_cost_usd
         connection.executescript(_SCHEMA)
-        priced, self._all_priced = connection.execute(
-            "SELECT coalesce(sum(cost_usd), 0), count(*) = count(cost_usd) FROM calls"
+        priced, unpriced = connection.execute(
+            "SELECT coalesce(sum(cost_usd), 0), count(*) - count(cost_usd) FROM calls"
         ).fetchone()
-        (lost,) = connection.execute("SELECT coalesce(sum(cost_usd), 0) FROM aside").fetchone()
+        lost, unbounded = connection.execute(
+            "SELECT coalesce(sum(iif(cost_usd < 9e999, cost_usd, 0)), 0), coalesce(sum(cost_usd = 9e999), 0) FROM aside"
+        ).fetchone()
         self._counted_usd = float(priced) + float(lost)
+        self._unpriced = int(unpriced) + int(unbounded)
         self._turns = WeakValueDictionary[str, anyio.Lock]()
 
     @property
     def spent_usd(self) -> float | None:
         """What was paid, with what may have been in calls that got no reply; None if a price was unknown."""
-        return self._counted_usd if self._all_priced else None
+        return None if self._unpriced else self._counted_usd
 
     @property
     def paid_calls(self) -> int:
@@ -103,27 +112,36 @@ class Journal:
         row = self._connection.execute("SELECT said FROM calls WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
-    def begin(self, key: str, most_usd: float) -> int:
-        """Set aside the most a call can cost; gives a number to settle it by. Raises CapReachedError."""
-        if self.max_cost_usd is not None and self._counted_usd + most_usd > self.max_cost_usd:
-            raise CapReachedError(cap_usd=self.max_cost_usd, spent_usd=self._counted_usd, next_usd=most_usd)
-        made = self._connection.execute("INSERT INTO aside (key, cost_usd) VALUES (?, ?)", (key, most_usd))
-        self._counted_usd += most_usd
+    def begin(self, key: str, most_usd: float | None) -> int:
+        """Set aside the most a call can cost; gives a number to settle it by. Raises CapReachedError.
+
+        None is a call of unknown price: no cap holds for it, and what it costs is unknown as well.
+        """
+        most = most_usd or 0.0
+        if self.max_cost_usd is not None and self._counted_usd + most > self.max_cost_usd:
+            raise CapReachedError(cap_usd=self.max_cost_usd, spent_usd=self._counted_usd, next_usd=most)
+        kept = math.inf if most_usd is None else most_usd
+        made = self._connection.execute("INSERT INTO aside (key, cost_usd) VALUES (?, ?)", (key, kept))
+        self._count(most_usd)
         return int(made.lastrowid or 0)
 
-    def settle(self, number: int, most_usd: float, key: str, said: str, cost_usd: float | None) -> None:
+    def settle(self, number: int, most_usd: float | None, key: str, said: str, cost_usd: float | None) -> None:
         """Keep what was said, and its price in place of what was set aside."""
         with self._connection:
             self._connection.execute("BEGIN")
             self._connection.execute("INSERT OR REPLACE INTO calls VALUES (?, ?, ?)", (key, said, cost_usd))
             self._connection.execute("DELETE FROM aside WHERE id = ?", (number,))
-        self._counted_usd += (cost_usd or 0.0) - most_usd
-        self._all_priced = self._all_priced and cost_usd is not None
+        self._count(most_usd, sign=-1)
+        self._count(cost_usd)
 
-    def release(self, number: int, most_usd: float) -> None:
+    def release(self, number: int, most_usd: float | None) -> None:
         """Give back what was set aside for a call that cost nothing."""
         self._connection.execute("DELETE FROM aside WHERE id = ?", (number,))
-        self._counted_usd -= most_usd
+        self._count(most_usd, sign=-1)
+
+    def _count(self, cost_usd: float | None, *, sign: int = 1) -> None:
+        self._counted_usd += sign * (cost_usd or 0.0)
+        self._unpriced += sign * (cost_usd is None)
 
 
 class Journaled:
@@ -148,19 +166,31 @@ class Journaled:
     async def generate(self, messages: Sequence[Message], options: Options) -> Completion:
         """Reply to *messages*, or say again what was replied."""
         key = self._key("generate", messages, options, "")
-        most = await self._most_usd(messages, options)
-        return await self._once(key, most, lambda: self._model.generate(messages, options), _COMPLETION)
+        return await self._once(
+            key,
+            lambda: self._most_usd(messages, options),
+            lambda: self._model.generate(messages, options),
+            _COMPLETION,
+        )
 
     async def complete(self, messages: Sequence[Message], options: Options, *, prefix: str) -> Completion:
         """Go on from *prefix*, or say again how it went on."""
         key = self._key("complete", messages, options, prefix)
-        most = await self._most_usd([*messages, Message("assistant", prefix)], options)
-        return await self._once(key, most, lambda: self._model.complete(messages, options, prefix=prefix), _COMPLETION)
+        return await self._once(
+            key,
+            lambda: self._most_usd([*messages, Message("assistant", prefix)], options),
+            lambda: self._model.complete(messages, options, prefix=prefix),
+            _COMPLETION,
+        )
 
     async def log_prob(self, query: str, *, given: Sequence[Message]) -> LogProb:
         """Measure, or say again what was measured. A model that can be measured this way is local: no cap applies."""
         key = self._key("log_prob", given, None, query)
-        return await self._once(key, 0.0, lambda: self._model.log_prob(query, given=given), _LOG_PROB)
+
+        async def unknown() -> None:
+            return None
+
+        return await self._once(key, unknown, lambda: self._model.log_prob(query, given=given), _LOG_PROB)
 
     async def count_tokens(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> TokenCount:
         return await self._model.count_tokens(messages, tools=tools)
@@ -174,28 +204,31 @@ class Journaled:
         self._made[written] += 1
         return hashlib.sha256(f"{self._made[written]} {written}".encode("utf-8", "surrogatepass")).hexdigest()
 
-    async def _most_usd(self, messages: Sequence[Message], options: Options) -> float:
+    async def _most_usd(self, messages: Sequence[Message], options: Options) -> float | None:
         """The most a call can cost: all input at the full price, and every output token it may ask for."""
-        if self._price is None or self._journal.max_cost_usd is None:
-            return 0.0
+        if self._price is None:
+            return None
         count = await self._model.count_tokens(messages, tools=options.tools)
         return self._price.cost_usd(Usage(input_tokens=count.tokens, output_tokens=options.max_output_tokens))
 
     async def _once(
         self,
         key: str,
-        most_usd: float,
+        most_usd: Callable[[], Awaitable[float | None]],
         call: Callable[[], Awaitable[Said]],
         form: TypeAdapter[Said],
     ) -> Said:
         async with self._journal.turn(key):
             kept = self._journal.find(key)
-            said = form.validate_json(kept) if kept is not None else await self._paid(key, most_usd, call, form)
+            if kept is not None:
+                said = form.validate_json(kept)
+            else:
+                said = await self._paid(key, await most_usd(), call, form)
         self.usages.append(said.usage)
         return said
 
     async def _paid(
-        self, key: str, most_usd: float, call: Callable[[], Awaitable[Said]], form: TypeAdapter[Said]
+        self, key: str, most_usd: float | None, call: Callable[[], Awaitable[Said]], form: TypeAdapter[Said]
     ) -> Said:
         number = self._journal.begin(key, most_usd)
         try:
