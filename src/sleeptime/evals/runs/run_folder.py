@@ -27,6 +27,8 @@ from sleeptime.evals.runs.results import Asked, Cell, Provenance, Row, Run, Slep
 RUNS = "sleeptime-runs"
 """Where runs are kept unless told otherwise, in the folder at hand."""
 SETTINGS_FILE, DATABASE_FILE, LOGS = "run.json", "run.db", "logs"
+_FRESH = f"{SETTINGS_FILE}.new"
+"""The settings while they are written; what a process leaves that dies then."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS rows (
@@ -85,16 +87,19 @@ class RunFolder:
         return self.path / LOGS
 
     def keep_row(self, row: Row) -> None:
-        """Keep an answer; a missing one gives way to a later one."""
+        """Keep an answer; a missing one gives way to a later one, and never the other way round."""
         self._connection.execute(
-            "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)",
+            "INSERT INTO rows VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value "
+            "WHERE json_extract(excluded.value, '$.is_correct') IS NOT NULL "
+            "OR json_extract(rows.value, '$.is_correct') IS NULL",
             (row.cell, row.sample_id, row.draw, _ROW.dump_json(row).decode()),
         )
 
     def keep_slept(self, slept: Slept) -> None:
-        """Keep what a sleep took; a failed one gives way to a later one."""
+        """Keep what a sleep took; a failed one gives way to a later one, and never the other way round."""
         self._connection.execute(
-            "INSERT OR REPLACE INTO slept VALUES (?, ?, ?)",
+            "INSERT INTO slept VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value "
+            "WHERE json_extract(excluded.value, '$.error') = '' OR json_extract(slept.value, '$.error') != ''",
             (slept.context_id, str(slept.sleeping), _SLEPT.dump_json(slept).decode()),
         )
 
@@ -138,7 +143,9 @@ def open_folder(path: Path, wanted: Settings, *, max_cost_usd: float | None) -> 
 
     Raises RunFolderError where another run lives there, which says in what they differ.
     """
-    if path.exists() and not (path / SETTINGS_FILE).exists() and any(path.iterdir()):
+    if path.exists() and not path.is_dir():
+        raise RunFolderError(f"{path} is not a folder. Choose another --out.")
+    if path.exists() and not (path / SETTINGS_FILE).exists() and any(each.name != _FRESH for each in path.iterdir()):
         raise RunFolderError(f"{path} holds something that is not a run. Choose another --out.")
     path.mkdir(parents=True, exist_ok=True)
     if (path / SETTINGS_FILE).exists():
@@ -220,6 +227,6 @@ def _settings(path: Path) -> Settings:
 
 
 def _write(path: Path, settings: Settings) -> None:
-    fresh = path / f"{SETTINGS_FILE}.new"
+    fresh = path / _FRESH
     fresh.write_bytes(_SETTINGS.dump_json(settings, indent=1))
     fresh.replace(path / SETTINGS_FILE)
