@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import anyio
@@ -245,11 +246,15 @@ class Inspected:
 
     @property
     def abilities(self) -> Abilities:
-        return self._remote.abilities
+        """Those of the model behind, which may turn out to have no tools when it is first offered some."""
+        return (self._behind or self._remote).abilities
 
     async def generate(self, messages: Sequence[Message], options: Options) -> Completion:
-        """Reply to *messages* through Inspect."""
-        return await self._remote.generate(messages, options)
+        """Reply to *messages* through Inspect, which has no streams: the text arrives in one piece."""
+        completion = await self._remote.generate(messages, replace(options, on_text=None))
+        if options.on_text and completion.text:
+            options.on_text(completion.text)
+        return completion
 
     async def complete(self, messages: Sequence[Message], options: Options, *, prefix: str) -> Completion:
         """Go on from *prefix*."""
