@@ -22,7 +22,7 @@ from sleeptime import prompts
 from sleeptime.answerer import Answerer
 from sleeptime.core.budget import Level
 from sleeptime.core.context import Context
-from sleeptime.core.errors import NotSupportedError, SleeptimeError
+from sleeptime.core.errors import NotSupportedError
 from sleeptime.core.messages import Completion, LogProb, Message, TokenCount, Tool
 from sleeptime.core.notes import LearnedContext
 from sleeptime.core.query import Query
@@ -53,7 +53,7 @@ class _Memo:
 
     lock: anyio.Lock = field(default_factory=anyio.Lock)
     learned: LearnedContext | None = None
-    error: SleeptimeError | None = None
+    error: Exception | None = None
 
 
 class Measurer:
@@ -111,7 +111,7 @@ class Measurer:
             self._on_row()
             raise
         except Exception as error:  # whatever it was, the answer is missing and counted, and Inspect logs it
-            self._folder.keep_row(replace(row, error=f"{type(error).__name__}: {error}"))
+            self._folder.keep_row(replace(row, error=_told(error)))
             self._on_row()
             raise
         row = replace(
@@ -135,7 +135,7 @@ class Measurer:
                 query, self._contexts[sample.context_id], None
             )
         except Exception as error:  # as above
-            self._folder.keep_surprise(Surprise(sample_id=sample.id, log_prob=None, error=type(error).__name__))
+            self._folder.keep_surprise(Surprise(sample_id=sample.id, log_prob=None, error=_told(error)))
             self._on_row()
             raise
         surprise = Surprise(sample_id=sample.id, log_prob=measured.total, tokens=measured.tokens)
@@ -160,9 +160,9 @@ class Measurer:
             learned = await Sleeper(journaled, self._sleep_price, self._clock_s, self._now).sleep(
                 context, sleeping.plan
             )
-        except SleeptimeError as error:
+        except Exception as error:  # whatever it was, trying again for every query would pay for it again
             memo.error = error
-            self._folder.keep_slept(replace(slept, error=f"{type(error).__name__}: {error}", **self._took(journaled)))
+            self._folder.keep_slept(replace(slept, error=_told(error), **self._took(journaled)))
             raise
         self._folder.keep_slept(
             replace(
@@ -187,6 +187,8 @@ class Measurer:
         if cell.sleeping is None:
             return None
         if cell.arm == "placebo":
+            if self._others[context.id] == context.id:
+                raise NotSupportedError("a run on one context", "notes of another one", "Use a larger --limit.")
             context = self._contexts[self._others[context.id]]
         learned = await self.learn(models, context, cell.sleeping)
         if cell.arm == "restatement":
@@ -198,6 +200,14 @@ class Measurer:
     def _journaled(self, model: Model, price: PriceCard | None) -> Journaled:
         is_capped = self._folder.journal.max_cost_usd is not None
         return Journaled(Retrying(model, repeats_sent=not is_capped), self._folder.journal, price)
+
+
+def _told(error: BaseException) -> str:
+    """What went wrong; of a group, its first error."""
+    if isinstance(error, BaseExceptionGroup):
+        errors: tuple[BaseException, ...] = error.exceptions  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # of any kind
+        return _told(errors[0])
+    return f"{type(error).__name__}: {error}"
 
 
 def _others(samples: Sequence[Sample]) -> dict[str, str]:
