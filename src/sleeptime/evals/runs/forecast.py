@@ -9,7 +9,7 @@ Pure. A forecast is no cap: the cap is the run's, and is checked before each cal
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from sleeptime.core.budget import Level
@@ -27,6 +27,8 @@ ROUNDS = 3
 ROUND_OUTPUT = 700
 OUTPUT = {"v0": 20, "v1": 60, "v2": 100, "v3": 250, "v4": 500, "minimal": 200, "low": 600, "medium": 2000, "high": 6000}
 """Output tokens of an answer, assumed, by level; a level in tokens is assumed to be used up."""
+FORCED_CALLS = 2
+"""Calls of an answer whose thinking is cut off: to think and to answer. One told to go on takes more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ def forecast(
     contexts = {sample.context_id: estimated_tokens(sample.context) for sample in samples}
     questions = {sample.id: estimated_tokens(sample.question) for sample in samples}
     lines = [_sleeps(sleeping, contexts, sleep_price, measured) for sleeping in _distinct(cells)]
-    lines += [_answers(cell, first_queries(cell, samples), contexts, questions, price, measured) for cell in cells]
+    lines += [_answers(cell, _differing(cell, samples), contexts, questions, price, measured) for cell in cells]
     if log_prob:
         tokens = sum(questions.values())
         lines.append(
@@ -96,6 +98,11 @@ def _distinct(cells: Sequence[Cell]) -> list[Sleeping]:
         rest = str(sleeping).removeprefix(f"k{sleeping.samples}").strip()
         kept[f"{is_greedy} {rest}"] = sleeping
     return list(kept.values())
+
+
+def _differing(cell: Cell, samples: Sequence[Sample]) -> list[Sample]:
+    """The queries that make calls of their own: a guess, which is shown no query, is one call a context."""
+    return first_queries(replace(cell, queries=1) if cell.arm == "guess" else cell, samples)
 
 
 def _sleeps(sleeping: Sleeping, contexts: dict[str, int], price: PriceCard | None, measured: Run | None) -> Line:
@@ -138,7 +145,9 @@ def _answers(
         )
         for sample in asked
     ]
-    return _line(cell.id, usages, cell.draws, price, is_measured=bool(taken))
+    calls_each = FORCED_CALLS if level.kind in ("force", "extend") else 1
+    parts = [replace(usage, output_tokens=round(usage.output_tokens / calls_each)) for usage in usages]
+    return _line(cell.id, parts, cell.draws * calls_each, price, is_measured=bool(taken))
 
 
 def _line(what: str, usages: Iterable[Usage], times: int, price: PriceCard | None, *, is_measured: bool) -> Line:
