@@ -127,8 +127,8 @@ def _cells(
     draws = int(measure.get("draws", 1))
     made: list[Cell] = []
     for level in [Level.parse(text) for text in written]:
-        for samples in measure.get("samples", [1]):
-            for effort in measure.get("efforts", [None]):
+        for samples in measure.get("samples", [sleep.get("samples", 1)]):
+            for effort in measure.get("efforts", [sleep.get("effort")]):
                 sleeping = Sleeping(**{**sleep, "samples": samples, "effort": effort}) if arm in SLEPT else None
                 repeats = draws > 1 and level.kind == "verbosity"
                 made.append(
