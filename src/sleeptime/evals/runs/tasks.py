@@ -156,7 +156,7 @@ def _experiment(name: str, dataset: str, contexts: int, levels: str, seed: int, 
                     open_folder(
                         Path(run) if run else Path(RUNS) / told,
                         settings,
-                        max_cost_usd=experiment.max_cost_usd if settings.price else None,
+                        max_cost_usd=experiment.max_cost_usd if settings.price and settings.sleep_price else None,
                     ),
                     price=settings.price,
                     sleep_price=settings.sleep_price,
