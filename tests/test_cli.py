@@ -298,6 +298,7 @@ def test_a_sleep_stopped_in_the_middle_goes_on_without_paying_again(
         return Reply(tool_calls=(("revise_notes", json.dumps({"add": [note], "done": asked == 6})),))
 
     shell.run("add", boxes)
+    (shell.home / "settings.toml").write_text("[worker]\nlease_s = 1\n")  # how long a killed one is waited for
     with serve(script) as fake:
         process = shell.start("sleep", "boxes", "--model", fake.name)
         assert third_began.wait(TIMEOUT_S)
@@ -316,6 +317,23 @@ def test_a_sleep_stopped_in_the_middle_goes_on_without_paying_again(
     assert facts == ["Fact 1.", "Fact 2.", "Fact 4.", "Fact 5.", "Fact 6."]  # the third call was in flight
     assert asked == 6
     assert learned["learned"]["stop_reasons"] == ["finished"]
+
+
+def test_a_sleep_left_to_a_worker_is_listed_and_done(shell: Shell, boxes: str) -> None:
+    shell.run("add", boxes)
+    job_id = shell.run("sleep", "boxes", "--background").stdout.strip()
+    assert "a worker" in shell.run("jobs").stdout
+    with serve(lambda _body: LEARN) as fake:
+        shell.run("jobs", "--pause", job_id)
+        shell.run("worker", "--model", fake.name, "--until-idle")
+        assert fake.calls == []
+        shell.run("jobs", "--resume", job_id)
+        shell.run("worker", "--model", fake.name, "--until-idle")
+
+    (job,) = shell.json("jobs")
+    assert isinstance(job, dict)
+    assert (job["id"], job["context"], job["state"], job["version"]) == (job_id, "boxes", "done", 1)
+    assert f"Job '{job_id}' is done" in shell.fails("jobs", "--cancel", job_id)
 
 
 def test_usage_errors_exit_with_two(shell: Shell) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -40,6 +41,7 @@ from sleeptime.evals.commands import app as eval_app
 
 if TYPE_CHECKING:  # the engine brings the database and model libraries, which --help does not need
     from sleeptime.core.diff import Diff
+    from sleeptime.core.job import Job
     from sleeptime.core.ledger import Account, BreakEven
     from sleeptime.core.notes import Draft, LearnedContext, Note
     from sleeptime.core.staleness import Edit
@@ -234,6 +236,7 @@ def sleep(
         bool, typer.Option("--again", help="Think about the whole text, whatever is known of it.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the most it may cost, and spend nothing.")] = False,
+    background: Annotated[bool, typer.Option("--background", help="Leave it to a `sleeptime worker`.")] = False,
     database: Database = None,
     as_json: Json = False,
 ) -> None:
@@ -252,6 +255,8 @@ def sleep(
     """
     if (name is None) == (not every):
         raise typer.BadParameter("give the NAME of a context, or --all")
+    if background and (dry_run or model != _sleep_model_of_the_environment()):
+        raise typer.BadParameter("--background takes neither --dry-run nor --model: the worker has the model")
     if strategy not in STRATEGIES:
         raise typer.BadParameter(f"--strategy is one of {', '.join(STRATEGIES)}")
     plan = Plan(
@@ -264,6 +269,14 @@ def sleep(
     )
 
     async def work(engine: Engine) -> None:
+        if background:
+            names = [name] if name is not None else await _unfinished(engine)
+            jobs = [await engine.enqueue(each, plan, again=again) for each in names]
+            if as_json:
+                _print_json(jobs)
+            else:
+                typer.echo("\n".join(job.id for job in jobs))
+            return
         if name is not None:
             done = await (_forecast if dry_run else _sleep_on)(engine, name, plan, as_json, again=again)
             if as_json:
@@ -280,6 +293,10 @@ def sleep(
 
     kept = "Interrupted. Finished rounds are kept and published; the same command goes on from there."
     _run(work, database=database, sleep_model=model, if_interrupted=kept)
+
+
+def _sleep_model_of_the_environment() -> str | None:
+    return os.environ.get("SLEEPTIME_SLEEP_MODEL") or os.environ.get("SLEEPTIME_MODEL")
 
 
 async def _unfinished(engine: Engine) -> list[str]:
@@ -684,6 +701,85 @@ def ledger(
                 _note(f"B and b of {a.name} mix budgets: {asked}.")
 
     _run(work, database=database)
+
+
+@app.command()
+def worker(
+    model: SleepModelName = None,
+    concurrency: Annotated[int, typer.Option(help="Sleeps at once.", min=1)] = 4,
+    until_idle: Annotated[bool, typer.Option("--until-idle", help="Exit when no job is left.")] = False,
+    database: Database = None,
+) -> None:
+    """Do the sleeps that were left with --background, until stopped.
+
+    Any number of workers may share a database. One that is killed is taken for dead after 15 seconds (`lease_s` in
+    settings.toml), and another goes on with its sleeps at the round they were in. Ctrl-C or SIGTERM lets the rounds
+    in flight finish and hands the rest back.
+
+    For example:
+
+      sleeptime sleep report --background
+
+      sleeptime worker --model openai:gpt-5-mini
+    """
+
+    async def work(engine: Engine) -> None:
+        doing = engine.worker(concurrency=concurrency, tell=_note)
+        loop = asyncio.get_running_loop()
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(stop, doing.stop)
+        _note("Working. Ctrl-C hands back what is under way.")
+        await doing.run(until_idle=until_idle)
+
+    _run(work, database=database, sleep_model=model)
+
+
+@app.command("jobs")
+def list_jobs(
+    pause: Annotated[str | None, typer.Option(help="Let this job wait.", metavar="ID", show_default=False)] = None,
+    resume: Annotated[str | None, typer.Option(help="Queue this job again.", metavar="ID", show_default=False)] = None,
+    cancel: Annotated[str | None, typer.Option(help="Give this job up.", metavar="ID", show_default=False)] = None,
+    database: Database = None,
+    as_json: Json = False,
+) -> None:
+    """List the sleeps left to workers: their state, attempts, rounds, and what they wait for.
+
+    For example:
+
+      sleeptime jobs
+
+      sleeptime jobs --cancel j0123456789ab
+    """
+
+    async def work(engine: Engine) -> None:
+        for job_id, change in ((pause, engine.pause), (resume, engine.resume), (cancel, engine.cancel)):
+            if job_id is not None:
+                await change(job_id)
+        jobs = await engine.jobs()
+        names = {context.id: context.name for context in await engine.contexts()}
+        if as_json:
+            _print_json([{"context": names.get(job.context_id), **_plain_job(job)} for job in jobs])
+            return
+        table = _table("job", "context", "state", "attempts", "rounds", "waits for")
+        for job in jobs:
+            name = escape(names.get(job.context_id, job.context_id))
+            table.add_row(job.id, name, job.state, str(job.attempts), str(job.rounds), escape(_waits_for(job)))
+        stdout.print(table)
+
+    _run(work, database=database)
+
+
+def _plain_job(job: Job) -> dict[str, Any]:
+    return {**_plain(job), "waits_for": _waits_for(job) or None}
+
+
+def _waits_for(job: Job) -> str:
+    if job.state == "queued":
+        until = f" at {job.waits_until:%H:%M:%S} UTC, after: {job.error}" if job.waits_until else ""
+        return f"a worker{until}"
+    if job.state == "paused":
+        return f"sleeptime jobs --resume {job.id}"
+    return (job.error or "") if job.state == "failed" else ""
 
 
 @app.command()

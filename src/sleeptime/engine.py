@@ -6,18 +6,22 @@
         answer = await engine.ask("invoices", "Who raised prices most?")
 
 The engine gives each worker a model that writes every call to the ledger, and keeps
-each round of a sleep, so that a killed one goes on where it was. After an edit it hands
+each round of a sleep, so that a killed one goes on where it was. A sleep is done under a lease,
+its calls are set aside under the caps before they are made, and between its rounds it gives way to
+queries. After an edit it hands
 the sleeper the notes that still stand and what changed, not the whole text. It decides
 nothing about prompts, replies or storage.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,11 +33,13 @@ from sleeptime.answerer import Answerer
 from sleeptime.core import ledger as accounts
 from sleeptime.core import policy, staleness
 from sleeptime.core.budget import Budget, Level
+from sleeptime.core.caps import Caps, Reservation
 from sleeptime.core.changes import Changes, changes
 from sleeptime.core.context import Context, check_text
 from sleeptime.core.diff import Diff, diff
 from sleeptime.core.errors import (
     BudgetError,
+    CapReached,
     ContextNotFoundError,
     EmptyContextError,
     InputError,
@@ -42,6 +48,7 @@ from sleeptime.core.errors import (
     StoreError,
     VersionNotFoundError,
 )
+from sleeptime.core.job import Job
 from sleeptime.core.ledger import Call, Ledger, Phase
 from sleeptime.core.messages import LogProb
 from sleeptime.core.notes import Draft, LearnedContext
@@ -49,16 +56,22 @@ from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Query, Sees
 from sleeptime.core.staleness import Edit
 from sleeptime.core.usage import PriceCard, Usage
+from sleeptime.jobs import Hold, Worker, held, lease_on
 from sleeptime.models import open_model
 from sleeptime.models.metered import Metered
 from sleeptime.models.prices import load_cards, price_card
 from sleeptime.models.protocol import Model
 from sleeptime.models.retrying import Retrying
+from sleeptime.settings import Settings, load
 from sleeptime.sleeper import Sleeper, begin
 from sleeptime.store import Sleep, Store, Summary, open_store
 
 DATABASE_FILE = "sleeptime.db"
 PRICES_FILE = "prices.toml"
+SETTINGS_FILE = "settings.toml"
+LONGEST_YIELD_S = 30.0
+"""A stream of queries without a gap does not keep a sleep from its next round for longer."""
+CAP_PAUSE_S = 0.1
 
 
 def home(environ: Mapping[str, str]) -> Path:
@@ -101,6 +114,7 @@ class Engine:
         model: str | Model | None = None,
         sleep_model: str | Model | None = None,
         cards: Sequence[PriceCard] = (),
+        settings: Settings = Settings(),
         environ: Mapping[str, str] | None = None,
         clock_s: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -114,6 +128,9 @@ class Engine:
         self._now = now
         self._opened: dict[str, Model] = {}
         self._opening = anyio.Lock()
+        self.settings = settings
+        self._queries = Counter[str]()
+        self._quiet = anyio.Event()
 
     @classmethod
     @asynccontextmanager
@@ -124,6 +141,9 @@ class Engine:
         model: str | Model | None = None,
         sleep_model: str | Model | None = None,
         prices: Path | None = None,
+        caps: Caps | None = None,
+        lease_s: float | None = None,
+        worker: bool = False,
         environ: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Engine]:
         """Open the store and close everything at the end.
@@ -132,18 +152,29 @@ class Engine:
         model        `provider:model` for answers; else `$SLEEPTIME_MODEL`
         sleep_model  the one that sleeps; else `$SLEEPTIME_SLEEP_MODEL`, else the same
         prices       a TOML file of price cards; else `prices.toml` in `home()` if there is one
+        caps         what all sleeps may spend together; else `[caps]` of `settings.toml` in `home()`
+        lease_s      how long a worker may be silent before it is taken for dead; else `[worker]` there, else 15
+        worker       do queued jobs in the background for as long as the engine is open
 
-        Models are opened when they are first needed. Raises StoreError and PriceCardError.
+        Models are opened when they are first needed. Raises StoreError, PriceCardError and SettingsError.
         """
         environ = os.environ if environ is None else environ
         place = home(environ)
         cards_file = prices or place / PRICES_FILE
         cards = load_cards(cards_file) if prices or cards_file.exists() else ()
+        settings = load(place / SETTINGS_FILE)
+        settings = replace(settings, caps=caps or settings.caps, lease_s=lease_s or settings.lease_s)
         store = await open_store(database or environ.get("SLEEPTIME_DATABASE") or place / DATABASE_FILE)
-        engine = cls(store, model=model, sleep_model=sleep_model, cards=cards, environ=environ)
+        engine = cls(store, model=model, sleep_model=sleep_model, cards=cards, settings=settings, environ=environ)
+        working = engine.worker()
+        running = asyncio.create_task(working.run()) if worker else None
         try:
             yield engine
         finally:
+            working.stop()
+            if running is not None:
+                with anyio.CancelScope(shield=True):
+                    await running
             with anyio.CancelScope(shield=True):
                 await engine.aclose()
 
@@ -216,12 +247,64 @@ class Engine:
         A first sleep that learned nothing publishes nothing: its version is 0.
         *on_draft* is given the draft after every model call.
 
-        Raises ContextTooLongError and BudgetError before any token is spent, ModelError and StoreError.
+        Raises ContextTooLongError and BudgetError before any token is spent, ContextBusyError where another process
+        sleeps on the context, ModelError and StoreError.
         """
+        context = await self.store.context(name)
+        lease = await lease_on(self.store, context.id, context.name, seconds=self.settings.lease_s)
+        async with held(self.store, lease) as hold:
+            return await self._sleep(context.id, plan, hold, again=again, on_draft=on_draft)
+
+    async def enqueue(self, name: str, plan: Plan = Plan(), *, again: bool = False) -> Job:
+        """Leave a sleep to a worker: `sleeptime worker`, or an engine opened with `worker=True`.
+
+        The same sleep is queued once: where it waits or is being done, that job is given back.
+        """
+        context = await self.store.context(name)
+        job = Job(id=_new_id("j"), context_id=context.id, plan=plan, again=again, queued_at=self._now())
+        return await self.store.enqueue(job)
+
+    async def jobs(self) -> Sequence[Job]:
+        """All jobs, oldest first, the finished ones too."""
+        return await self.store.jobs()
+
+    async def pause(self, job_id: str) -> Job:
+        """Let a job wait until it is resumed; one that runs stops after the round in flight, which is kept."""
+        return await self.store.change_job(job_id, "paused", only=("queued", "running"))
+
+    async def resume(self, job_id: str) -> Job:
+        """Queue a paused or failed job again; it goes on where it was."""
+        return await self.store.change_job(job_id, "queued", only=("paused", "failed"))
+
+    async def cancel(self, job_id: str) -> Job:
+        """Give a job up; one that runs stops after the round in flight. A sleep under the same plan can go on."""
+        return await self.store.change_job(job_id, "cancelled", only=("queued", "running", "paused"))
+
+    def worker(self, *, concurrency: int = 4, tell: Callable[[str], None] = lambda _line: None) -> Worker:
+        """Make a worker that does queued jobs with this engine's models: `await engine.worker().run()`."""
+        return Worker(
+            store=self.store,
+            sleep=lambda job, hold: self._sleep(job.context_id, job.plan, hold, again=job.again),
+            lease_s=self.settings.lease_s,
+            concurrency=concurrency,
+            tell=tell,
+        )
+
+    async def _sleep(
+        self,
+        name: str,
+        plan: Plan,
+        hold: Hold,
+        *,
+        again: bool,
+        on_draft: Callable[[Draft], None] | None = None,
+    ) -> LearnedContext:
+        """Sleep under a lease that is held; its job, if it is for one, ends together with the sleep."""
+        job_id = hold.lease.job_id
         context = await self.store.context(name)
         model = await self._model(self._sleep_model)
         price = self.price_card(model.name)
-        self._check_money(plan.budget, model, price)
+        self._check_money(plan.budget, model, price, self.settings.caps)
         sleeper = Sleeper(model, price, self._clock_s, self._now)
         await self._clear_away(context, sleeper, plan, again=again)
         newest = await self.store.learned(context.id)
@@ -243,7 +326,13 @@ class Engine:
         base = None if sleep.based_on is None else await self.store.learned(context.id, sleep.based_on)
         changed = changes(context, base) if base else None
         metered = self._metered(
-            model, Phase.SLEEP, price, context_id=context.id, work_id=sleep.id, is_capped=_has_caps(plan.budget)
+            model,
+            Phase.SLEEP,
+            price,
+            context_id=context.id,
+            work_id=sleep.id,
+            is_capped=_has_caps(plan.budget),
+            hold=hold,
         )
         sleeper = replace(sleeper, model=metered)
         drafts = {draft.sample: draft for draft in sleep.drafts}
@@ -255,12 +344,16 @@ class Engine:
             drafts[draft.sample] = draft
             if on_draft is not None:
                 on_draft(draft)
+            hold.check()
+            await self._give_way(model.name)
 
         try:
             learned = await sleeper.sleep(context, plan, drafts=sleep.drafts, changes=changed, on_draft=keep)
         except StoreError:
             raise
         except BaseException:
+            if hold.is_lost:
+                raise
             # Cancelled or failed: what this run's finished rounds learned is published before the error goes on.
             with anyio.CancelScope(shield=True):
                 kept = [drafts[sample] for sample in sorted(drafts)]
@@ -271,9 +364,27 @@ class Engine:
                     await self.store.publish(partial, sleep_id=None)
             raise
         if not learned.notes and changed is None:
-            await self.store.end_sleep(sleep.id)
+            await self.store.end_sleep(sleep.id, job_id=job_id)
             return learned
-        return await self.store.publish(learned, sleep_id=sleep.id)
+        return await self.store.publish(learned, sleep_id=sleep.id, job_id=job_id)
+
+    @contextmanager
+    def _foreground(self, model_name: str) -> Generator[None]:
+        """A query is in flight: sleeps with the same model give way."""
+        self._queries[model_name] += 1
+        try:
+            yield
+        finally:
+            self._queries[model_name] -= 1
+            if not self._queries[model_name]:
+                self._quiet.set()
+                self._quiet = anyio.Event()
+
+    async def _give_way(self, model_name: str) -> None:
+        """Wait until no query is in flight, but not for ever."""
+        with anyio.move_on_after(LONGEST_YIELD_S):
+            while self._queries[model_name]:
+                await self._quiet.wait()
 
     async def _clear_away(self, context: Context, sleeper: Sleeper, plan: Plan, *, again: bool) -> None:
         """End unfinished sleeps that are not to be gone on with; what their rounds learned becomes a version.
@@ -421,9 +532,10 @@ class Engine:
             level=str(level),
             is_capped=_has_caps(budget),
         )
-        answer = await Answerer(metered, price, self._clock_s).answer(
-            query, context, learned, budget=budget, on_text=on_text
-        )
+        with self._foreground(model.name):
+            answer = await Answerer(metered, price, self._clock_s).answer(
+                query, context, learned, budget=budget, on_text=on_text
+            )
         await self.store.keep_answer(context.id, work_id, answer, self._now())
         return answer
 
@@ -442,6 +554,7 @@ class Engine:
 
     async def ledger(self, *, test_price: float = accounts.DEFAULT_TEST_TOKEN_PRICE) -> Ledger:
         """Add up all calls by context. *test_price* is t, the price of a test-time token in sleep tokens."""
+        await self.store.reap()
         names = {summary.id: summary.name for summary in await self.store.summaries()}
         return accounts.ledger(await self.store.totals(), names, test_price=test_price)
 
@@ -456,6 +569,7 @@ class Engine:
 
     async def calls(self, name: str | None = None, *, limit: int | None = None) -> Sequence[Call]:
         """Rows of the ledger, oldest first; of one context if *name* is given."""
+        await self.store.reap()
         context_id = await self.context_id(name) if name else None
         return await self.store.calls(context_id=context_id, limit=limit)
 
@@ -473,8 +587,8 @@ class Engine:
                 self._opened[wanted] = await open_model(wanted, environ=self._environ)
             return self._opened[wanted]
 
-    def _check_money(self, budget: Budget, model: Model, price: PriceCard | None) -> None:
-        if budget.max_cost_usd is not None and price is None:
+    def _check_money(self, budget: Budget, model: Model, price: PriceCard | None, caps: Caps = Caps()) -> None:
+        if (budget.max_cost_usd is not None or caps.has_money) and price is None:
             raise BudgetError(
                 f"A money cap needs a price, and none is known for {model.name}. "
                 f"Add a card to {home(self._environ) / PRICES_FILE}, or cap tokens with --max-tokens."
@@ -492,12 +606,34 @@ class Engine:
         sees: Sees | None = None,
         level: str | None = None,
         is_capped: bool = False,
+        hold: Hold | None = None,
     ) -> Model:
+        async def set_aside(call_id: str, input_tokens: int, output_tokens: int) -> int:
+            assert hold is not None
+            asked = Reservation(
+                id=call_id,
+                at=self._now(),
+                model=model.name,
+                context_id=context_id,
+                work_id=work_id,
+                lease=hold.lease.id,
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                price=price,
+            )
+            while (given := await self.store.reserve(asked, self.settings.caps)) is None:
+                await anyio.sleep(CAP_PAUSE_S)  # calls under way hold the rest; those of the dead are reaped
+                await self.store.reap()
+            if given.output_tokens == 0:
+                raise CapReached
+            return given.output_tokens
+
         # A call that broke off may have been billed: under a cap it is not repeated.
         return Retrying(
             Metered(
                 model,
-                record=self.store.record,
+                record=self.store.record if hold is None else self.store.settle,
+                set_aside=None if hold is None else set_aside,
                 phase=phase,
                 price=price,
                 clock_s=self._clock_s,

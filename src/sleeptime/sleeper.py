@@ -25,7 +25,7 @@ from sleeptime.core import policy, replies
 from sleeptime.core.budget import Budget
 from sleeptime.core.changes import Changes
 from sleeptime.core.context import Context
-from sleeptime.core.errors import ContextTooLongError, NotSupportedError, SleeptimeError
+from sleeptime.core.errors import CapReached, ContextTooLongError, NotSupportedError, SleeptimeError
 from sleeptime.core.messages import Completion, Message, Tool
 from sleeptime.core.notes import Draft, LearnedContext, Revision, StopReason, concatenated
 from sleeptime.core.plan import Plan, StrategyName
@@ -208,6 +208,8 @@ class Sleeper:
                     if draft.usage == Usage():
                         raise
                     return draft, "window"  # what was learned outgrew it, by our count or by the provider's
+                except CapReached:
+                    return draft, "budget"
                 if on_draft is not None:
                     await on_draft(draft)
                 if is_read:

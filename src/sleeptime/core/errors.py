@@ -5,17 +5,19 @@
     │   ├── NotTextError · EmptyContextError · InputTooLargeError
     │   ├── ContextNotFoundError · VersionNotFoundError · NothingLearnedError · NameTakenError
     │   ├── ContextTooLongError        told before any token is spent
-    │   └── PromptError · PriceCardError · BudgetError
+    │   ├── JobNotFoundError
+    │   └── PromptError · PriceCardError · BudgetError · SettingsError
     ├── ModelError                     a model could not be reached or understood
     │   ├── ModelNotChosenError · UnknownModelError · MissingKeyError · NotSupportedError
     │   ├── AuthenticationError · EndpointUnreachableError
     │   ├── RateLimitedError · UpstreamError    worth another attempt (`retryable`)
     │   └── RequestRejectedError · MalformedReplyError · NothingReadableError
     └── StoreError                     the database could not be read or written
-        └── DatabaseCorruptError · DatabaseFullError · DatabaseBusyError
+        ├── DatabaseCorruptError · DatabaseFullError · DatabaseBusyError
+        └── ContextBusyError · LeaseLostError · HandedBackError
 
 Each says in one line what happened and what to do next, and carries its facts.
-Reaching a budget is an outcome (`stop_reason`), never an error.
+Reaching a budget is an outcome (`stop_reason`), never an error: `CapReached` tells a worker, and no user meets it.
 """
 
 from __future__ import annotations
@@ -118,6 +120,22 @@ class PriceCardError(InputError):
 
 class BudgetError(InputError):
     """A budget cannot be read, or cannot be applied."""
+
+
+class SettingsError(InputError):
+    """The settings cannot be read."""
+
+
+class JobNotFoundError(InputError):
+    """No job has this id, or it is in no state for what was asked."""
+
+    def __init__(self, job_id: str, why: str = "") -> None:
+        super().__init__(f"{why or f'No job {job_id!r}.'} `sleeptime jobs` shows what there is.")
+        self.job_id = job_id
+
+
+class CapReached(Exception):  # noqa: N818  # an outcome, and no error
+    """A cap over all sleeps leaves nothing for the next call."""
 
 
 class ModelError(SleeptimeError):
@@ -262,3 +280,33 @@ class DatabaseBusyError(StoreError):
     def __init__(self, where: str, why: str) -> None:
         super().__init__(f"{where} cannot be used now: {why}. Try again when the other process is done.")
         self.where = where
+
+
+class ContextBusyError(StoreError):
+    """Somebody else sleeps on this context."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"Another process sleeps on this context ({name}). Let it finish, or stop it, and run the command again: "
+            "the sleep goes on where it was."
+        )
+        self.name = name
+
+
+class LeaseLostError(StoreError):
+    """A process did not say for too long that it lives, and another one took its work over."""
+
+    def __init__(self, context_id: str) -> None:
+        super().__init__(
+            f"Another process took over the sleep on context {context_id}, because this one was not heard of for too "
+            "long. Nothing is lost: it goes on there."
+        )
+        self.context_id = context_id
+
+
+class HandedBackError(StoreError):
+    """A sleep was asked to stop, and did so after a round that was kept."""
+
+    def __init__(self, context_id: str) -> None:
+        super().__init__(f"The sleep on context {context_id} was stopped. Its rounds are kept; it can be gone on with.")
+        self.context_id = context_id

@@ -5,6 +5,8 @@ cancelled. A row is written even while a cancellation is under way, because its
 tokens were spent. A call that was refused or never went out cost 0, whatever the
 price; what a call that broke off in the middle cost is not known, and None says so.
 
+With *set_aside*, a call's most is set aside before it goes out, under the id its row will have.
+
 This file does not know where rows are kept.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -31,6 +34,8 @@ class Metered:
 
     *now* tells the time in UTC and *clock_s* seconds that never run backwards. *price* is
     None where no price is known. Counting tokens is free and makes no row.
+    *set_aside* is given the id, the tokens of the prompt and the most output of a call, and says how much output it
+    may have.
     """
 
     def __init__(
@@ -47,8 +52,10 @@ class Metered:
         work_id: str | None = None,
         sees: str | None = None,
         level: str | None = None,
+        set_aside: Callable[[str, int, int], Awaitable[int]] | None = None,
     ) -> None:
         self._model = model
+        self._set_aside = set_aside
         self._record, self._price = record, price
         self._now, self._clock_s = now, clock_s
         self._phase, self._context_id, self._version = phase, context_id, version
@@ -64,15 +71,17 @@ class Metered:
 
     async def generate(self, messages: Sequence[Message], options: Options) -> Completion:
         """Reply to *messages*; one row."""
-        return await self._metered(lambda: self._model.generate(messages, options))
+        id_, options = await self._aside(messages, options)
+        return await self._metered(lambda: self._model.generate(messages, options), id_)
 
     async def complete(self, messages: Sequence[Message], options: Options, *, prefix: str) -> Completion:
         """Go on from *prefix*; one row."""
-        return await self._metered(lambda: self._model.complete(messages, options, prefix=prefix))
+        id_, options = await self._aside(messages, options)
+        return await self._metered(lambda: self._model.complete(messages, options, prefix=prefix), id_)
 
     async def log_prob(self, query: str, *, given: Sequence[Message]) -> LogProb:
         """Measure; one row."""
-        return await self._metered(lambda: self._model.log_prob(query, given=given))
+        return await self._metered(lambda: self._model.log_prob(query, given=given), uuid.uuid4().hex)
 
     async def count_tokens(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> TokenCount:
         return await self._model.count_tokens(messages, tools=tools)
@@ -80,21 +89,31 @@ class Metered:
     async def aclose(self) -> None:
         await self._model.aclose()
 
-    async def _metered(self, call: Callable[[], Awaitable[Priced]]) -> Priced:
+    async def _aside(self, messages: Sequence[Message], options: Options) -> tuple[str, Options]:
+        """Make an id for a call, set its most aside where asked to, and bound it by what was granted."""
+        id_ = uuid.uuid4().hex
+        if self._set_aside is None:
+            return id_, options
+        count = 0 if self._price is None else (await self.count_tokens(messages, tools=options.tools)).tokens
+        granted = await self._set_aside(id_, count, options.max_output_tokens)
+        return id_, replace(options, max_output_tokens=granted)
+
+    async def _metered(self, call: Callable[[], Awaitable[Priced]], id_: str) -> Priced:
         at, began_s = self._now(), self._clock_s()
         try:
             made = await call()
         except BaseException as error:
             cost = 0.0 if _was_refused(error) else None
-            await self._write(at, began_s, outcome=type(error).__name__, usage=Usage(), cost_usd=cost)
+            await self._write(id_, at, began_s, outcome=type(error).__name__, usage=Usage(), cost_usd=cost)
             raise
         request_id = made.request_id if isinstance(made, Completion) else None
         cost = None if self._price is None else self._price.cost_usd(made.usage)
-        await self._write(at, began_s, outcome="ok", usage=made.usage, cost_usd=cost, request_id=request_id)
+        await self._write(id_, at, began_s, outcome="ok", usage=made.usage, cost_usd=cost, request_id=request_id)
         return made
 
     async def _write(
         self,
+        id_: str,
         at: datetime,
         began_s: float,
         *,
@@ -104,7 +123,7 @@ class Metered:
         request_id: str | None = None,
     ) -> None:
         call = Call(
-            id=uuid.uuid4().hex,
+            id=id_,
             at=at,
             phase=self._phase,
             model=self._model.name,

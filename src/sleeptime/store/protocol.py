@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from sleeptime.core.caps import Caps, Reservation
 from sleeptime.core.context import Context
+from sleeptime.core.job import Job, JobState, Lease
 from sleeptime.core.ledger import Call, Totals
 from sleeptime.core.notes import Draft, LearnedContext
 from sleeptime.core.query import Answer
@@ -88,8 +90,10 @@ class Store(Protocol):
         """Delete a context with its versions, drafts and answers. Ledger rows stay: what was spent was spent."""
         ...
 
-    async def publish(self, learned: LearnedContext, *, sleep_id: str | None) -> LearnedContext:
-        """Keep *learned* as the next version and end its sleep, in one transaction. Versions are never changed.
+    async def publish(
+        self, learned: LearnedContext, *, sleep_id: str | None, job_id: str | None = None
+    ) -> LearnedContext:
+        """Keep *learned* as the next version, end its sleep and its job, in one transaction. Versions never change.
 
         With None no sleep ends. A sleep ends in one version: published again, it gives back that one.
         """
@@ -119,8 +123,67 @@ class Store(Protocol):
         """
         ...
 
-    async def end_sleep(self, sleep_id: str) -> None:
-        """Drop an unfinished sleep that learned nothing."""
+    async def end_sleep(self, sleep_id: str, *, job_id: str | None = None) -> None:
+        """Drop an unfinished sleep that learned nothing, and end its job."""
+        ...
+
+    async def take_lease(self, lease: Lease) -> bool:
+        """Take the right to sleep on a context, if nobody has it; one that ran out is taken from its holder."""
+        ...
+
+    async def lease_expiry(self, context_id: str) -> datetime | None:
+        """When the lease of a context runs out unless its holder is heard of; None where nobody has it."""
+        ...
+
+    async def heartbeat(self, lease: Lease) -> bool:
+        """Keep a lease; say whether its job is still wanted. Raises LeaseLostError where another has it."""
+        ...
+
+    async def end_lease(self, lease: Lease) -> None:
+        """Give a lease back. Calls set aside under it and not settled become rows with the outcome "lost"."""
+        ...
+
+    async def reap(self) -> int:
+        """End the leases that ran out, like `end_lease`; say how many."""
+        ...
+
+    async def reserve(self, asked: Reservation, caps: Caps) -> Reservation | None:
+        """Set the most a call may take aside, as far as *caps* leave it; 0 output tokens where one is reached.
+
+        None where calls under way hold what is left: ask again. Raises LeaseLostError.
+        """
+        ...
+
+    async def settle(self, call: Call) -> None:
+        """Write a call that was set aside to the ledger. Raises LeaseLostError where it was given up for lost."""
+        ...
+
+    async def enqueue(self, job: Job) -> Job:
+        """Queue a job, or give back the one like it that is not over."""
+        ...
+
+    async def claim(self, lease_id: str, *, worker: str, seconds: float) -> tuple[Job, Lease] | None:
+        """Take up the oldest job that is due and whose context nobody sleeps on, with the lease of its context."""
+        ...
+
+    async def end_job(
+        self,
+        job_id: str,
+        state: JobState,
+        *,
+        version: int | None = None,
+        error: str | None = None,
+        wait_s: float | None = None,
+    ) -> None:
+        """Say what became of a job, if it is running. With *wait_s* it met an error and waits so long."""
+        ...
+
+    async def jobs(self) -> Sequence[Job]:
+        """All jobs, oldest first."""
+        ...
+
+    async def change_job(self, job_id: str, state: JobState, *, only: Sequence[JobState]) -> Job:
+        """Pause, resume or cancel a job that is in one of the states *only*. Raises JobNotFoundError."""
         ...
 
     async def record(self, call: Call) -> None:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
-from sleeptime.core.budget import Level
+from sleeptime.core.budget import Budget, Level
 from sleeptime.core.context import Context, Span, fingerprint
+from sleeptime.core.job import Job
 from sleeptime.core.ledger import Call, Phase, Totals
 from sleeptime.core.notes import Draft, LearnedContext, Note
+from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Query
 from sleeptime.core.usage import Usage
 from sleeptime.store.protocol import Sleep
@@ -172,6 +174,52 @@ def call_of(row: Row) -> Call:
         level=row["level"],
         request_id=row["request_id"],
     )
+
+
+def job_row(job: Job) -> Row:
+    """Write a job as columns."""
+    return {
+        "id": job.id,
+        "context_id": job.context_id,
+        "plan": plan_json(job.plan),
+        "again": int(job.again),
+        "state": job.state,
+        "attempts": job.attempts,
+        "failures": job.failures,
+        "queued_at": job.queued_at,
+        "waits_until": job.waits_until,
+        "ended_at": job.ended_at,
+        "worker": job.worker,
+        "version": job.version,
+        "error": job.error,
+    }
+
+
+def job_of(row: Row, *, rounds: int = 0) -> Job:
+    """Read a job. *rounds* are not kept in its row."""
+    plan: dict[str, Any] = json.loads(row["plan"])  # Any: each field has its own type
+    plan["budget"] = Budget(**plan["budget"])
+    return Job(
+        id=row["id"],
+        context_id=row["context_id"],
+        plan=Plan(**plan),
+        state=row["state"],
+        again=bool(row["again"]),
+        attempts=row["attempts"],
+        failures=row["failures"],
+        rounds=rounds,
+        queued_at=row["queued_at"],
+        waits_until=row["waits_until"],
+        ended_at=row["ended_at"],
+        worker=row["worker"],
+        version=row["version"],
+        error=row["error"],
+    )
+
+
+def plan_json(plan: Plan) -> str:
+    """Write a plan, caps included, as JSON. Equal plans are equal texts."""
+    return json.dumps(asdict(plan), sort_keys=True)
 
 
 def totals_of(row: Row) -> Totals:

@@ -44,19 +44,22 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from sleeptime.core.caps import Caps, Reservation
 from sleeptime.core.context import Context
 from sleeptime.core.errors import (
     ContextNotFoundError,
     DatabaseBusyError,
     DatabaseCorruptError,
     DatabaseFullError,
+    LeaseLostError,
     NameTakenError,
     StoreError,
 )
+from sleeptime.core.job import Job, JobState, Lease
 from sleeptime.core.ledger import Call, Totals
 from sleeptime.core.notes import Draft, LearnedContext
 from sleeptime.core.query import Answer
-from sleeptime.store import rows, tables
+from sleeptime.store import rows, tables, work
 from sleeptime.store.protocol import Sleep, Summary
 from sleeptime.store.tables import answers, calls, contexts, drafts, learned_contexts, notes, sleeps
 
@@ -275,8 +278,10 @@ class SqlStore:
 
     # What was learned
 
-    async def publish(self, learned: LearnedContext, *, sleep_id: str | None) -> LearnedContext:
-        """Keep *learned* as the next version and end its sleep, in one transaction. Versions are never changed.
+    async def publish(
+        self, learned: LearnedContext, *, sleep_id: str | None, job_id: str | None = None
+    ) -> LearnedContext:
+        """Keep *learned* as the next version, end its sleep and its job, in one transaction. Versions never change.
 
         With None no sleep ends. A sleep ends in one version: published again, it gives back that one.
         """
@@ -288,6 +293,8 @@ class SqlStore:
                     select(learned_contexts.c.version).where(of_context, learned_contexts.c.sleep_id == sleep_id)
                 )
                 if made is not None:
+                    if job_id is not None:
+                        await work.end_job(connection, job_id, "done", version=made)
                     return (await _versions(connection, learned.context_id, version=made))[0]
                 await connection.execute(delete(sleeps).where(sleeps.c.id == sleep_id))
             last = await connection.scalar(select(func.max(learned_contexts.c.version)).where(of_context))
@@ -295,6 +302,8 @@ class SqlStore:
             await connection.execute(insert(learned_contexts), {**rows.learned_row(published), "sleep_id": sleep_id})
             if published.notes:
                 await connection.execute(insert(notes), rows.note_rows(published))
+            if job_id is not None:
+                await work.end_job(connection, job_id, "done", version=published.version)
         return published
 
     async def learned(self, context_id: str, version: int | None = None) -> LearnedContext | None:
@@ -357,10 +366,94 @@ class SqlStore:
                 )
             await _keep_draft(connection, sleep_id, draft)
 
-    async def end_sleep(self, sleep_id: str) -> None:
-        """Drop an unfinished sleep that learned nothing."""
+    async def end_sleep(self, sleep_id: str, *, job_id: str | None = None) -> None:
+        """Drop an unfinished sleep that learned nothing, and end its job."""
         async with self._writing() as connection:
             await connection.execute(delete(sleeps).where(sleeps.c.id == sleep_id))
+            if job_id is not None:
+                await work.end_job(connection, job_id, "done")
+
+    # Leases, calls under way, jobs
+
+    async def take_lease(self, lease: Lease) -> bool:
+        """Take the right to sleep on a context, if nobody has it; one that ran out is taken from its holder."""
+        await self.reap()
+        async with self._writing() as connection:
+            return await work.take(connection, lease)
+
+    async def lease_expiry(self, context_id: str) -> datetime | None:
+        """When the lease of a context runs out unless its holder is heard of; None where nobody has it."""
+        async with self._reading() as connection:
+            return await work.expiry(connection, context_id)
+
+    async def heartbeat(self, lease: Lease) -> bool:
+        """Keep a lease; say whether its job is still wanted. Raises LeaseLostError where another has it."""
+        async with self._writing() as connection:
+            return await work.heartbeat(connection, lease)
+
+    async def end_lease(self, lease: Lease) -> None:
+        """Give a lease back. Calls set aside under it and not settled become rows with the outcome "lost"."""
+        async with self._writing() as connection:
+            await work.end_lease(connection, lease.id)
+
+    async def reap(self) -> int:
+        """End the leases that ran out, like `end_lease`, a transaction each; say how many."""
+        async with self._reading() as connection:
+            expired = await work.expired(connection)
+        for lease_id in expired:
+            async with self._writing() as connection:
+                await work.end_lease(connection, lease_id, is_expired=True)
+        return len(expired)
+
+    async def reserve(self, asked: Reservation, caps: Caps) -> Reservation | None:
+        """Set the most a call may take aside, as far as *caps* leave it; 0 output tokens where one is reached.
+
+        None where calls under way hold what is left: ask again. Raises LeaseLostError.
+        """
+        async with self._writing() as connection:
+            return await work.reserve(connection, asked, caps)
+
+    async def settle(self, call: Call) -> None:
+        """Write a call that was set aside to the ledger. Raises LeaseLostError where it was given up for lost."""
+        async with self._writing() as connection:
+            is_settled = await work.settle(connection, call)
+        if not is_settled:
+            raise LeaseLostError(call.context_id or "")
+
+    async def enqueue(self, job: Job) -> Job:
+        """Queue a job, or give back the one like it that is not over."""
+        async with self._writing() as connection:
+            await _hold(connection, job.context_id)
+            return await work.enqueue(connection, job)
+
+    async def claim(self, lease_id: str, *, worker: str, seconds: float) -> tuple[Job, Lease] | None:
+        """Take up the oldest job that is due and whose context nobody sleeps on, with the lease of its context."""
+        await self.reap()
+        async with self._writing() as connection:
+            return await work.claim(connection, lease_id, worker=worker, seconds=seconds)
+
+    async def end_job(
+        self,
+        job_id: str,
+        state: JobState,
+        *,
+        version: int | None = None,
+        error: str | None = None,
+        wait_s: float | None = None,
+    ) -> None:
+        """Say what became of a job, if it is running. With *wait_s* it met an error and waits so long."""
+        async with self._writing() as connection:
+            await work.end_job(connection, job_id, state, version=version, error=error, wait_s=wait_s)
+
+    async def jobs(self) -> Sequence[Job]:
+        """All jobs, oldest first."""
+        async with self._reading() as connection:
+            return await work.listed(connection)
+
+    async def change_job(self, job_id: str, state: JobState, *, only: Sequence[JobState]) -> Job:
+        """Pause, resume or cancel a job that is in one of the states *only*. Raises JobNotFoundError."""
+        async with self._writing() as connection:
+            return await work.change_job(connection, job_id, state, only=only)
 
     # The ledger
 

@@ -2,8 +2,10 @@
 
     contexts ─┬─ learned_contexts ── notes      versions: inserted once, then never changed
               ├─ sleeps ── drafts               unfinished work, a draft for each sample
+              ├─ jobs                           sleeps for workers to do
               └─ answers
     calls                                       the ledger: appended to, outlives its contexts
+    leases, reservations, spending              who sleeps on what; calls under way; sums under the caps
 
 `HEAD` names the migration after which a database looks like this. Rows of versions
 and of the ledger are guarded by triggers, which only the migrations know.
@@ -32,7 +34,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 VERSION_TABLE = "sleeptime_schema"
 
 _ESCAPE = "\ufdd0"  # a code point that Unicode sets aside for use inside a program
@@ -217,4 +219,62 @@ answers = Table(
     Column("finish_reason", Text, nullable=False),
     UniqueConstraint("work_id", name="an_answer_is_kept_once"),
     Index("answers_by_context", "context_id", "at"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("position", _Position, primary_key=True),
+    Column("id", AnyText, nullable=False),
+    Column("context_id", AnyText, ForeignKey("contexts.id", ondelete="CASCADE"), nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("again", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("queued_at", UtcTime, nullable=False),
+    Column("waits_until", UtcTime),
+    Column("ended_at", UtcTime),
+    Column("worker", AnyText),
+    Column("version", Integer),
+    Column("error", AnyText),
+    UniqueConstraint("id", name="a_job_is_queued_once"),
+    Index("jobs_by_state", "state", "position"),
+    Index("jobs_by_context", "context_id"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("context_id", AnyText, primary_key=True),  # no foreign key: calls may be under way when it is forgotten
+    Column("id", AnyText, nullable=False),
+    Column("job_id", AnyText),
+    Column("seconds", Double, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Index("leases_by_expiry", "expires_at"),
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("id", AnyText, primary_key=True),  # of the call it becomes
+    Column("lease_id", AnyText, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("model", AnyText, nullable=False),
+    Column("price_card", AnyText),
+    Column("context_id", AnyText, nullable=False),
+    Column("work_id", AnyText, nullable=False),
+    Column("tokens", BigInteger, nullable=False),  # output, at most
+    Column("nano_usd", BigInteger, nullable=False),
+    Index("reservations_by_lease", "lease_id"),
+)
+
+spending = Table(
+    "spending",
+    metadata,
+    Column("account", AnyText, primary_key=True),  # context:ID, day:YYYY-MM-DD or month:YYYY-MM
+    Column("tokens", BigInteger, nullable=False),
+    Column("nano_usd", BigInteger, nullable=False),
+    Column("open_tokens", BigInteger, nullable=False),
+    Column("open_nano_usd", BigInteger, nullable=False),
 )
