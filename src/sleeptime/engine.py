@@ -141,7 +141,7 @@ class Engine:
         model: str | Model | None = None,
         sleep_model: str | Model | None = None,
         prices: Path | None = None,
-        rules: Rules = Rules(),
+        rules: Rules | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Engine]:
         """Open the store and close everything at the end.
@@ -150,7 +150,7 @@ class Engine:
         model        `provider:model` for answers; else `$SLEEPTIME_MODEL`
         sleep_model  the one that sleeps; else `$SLEEPTIME_SLEEP_MODEL`, else the same
         prices       a TOML file of price cards; else `prices.toml` in `home()` if there is one
-        rules        how it decides what to sleep on
+        rules        how it decides what to sleep on; else as `Rules.read` finds them in *environ*
 
         Models are opened when they are first needed. Raises StoreError and PriceCardError.
         """
@@ -158,6 +158,7 @@ class Engine:
         place = home(environ)
         cards_file = prices or place / PRICES_FILE
         cards = load_cards(cards_file) if prices or cards_file.exists() else ()
+        rules = rules or Rules.read(environ)
         store = await open_store(database or environ.get("SLEEPTIME_DATABASE") or place / DATABASE_FILE)
         engine = cls(store, model=model, sleep_model=sleep_model, cards=cards, rules=rules, environ=environ)
         try:

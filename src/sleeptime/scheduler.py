@@ -5,7 +5,8 @@
 All that lacks notes in a context is one prospect, for one sleep takes all of it; each part has gone without since
 its own query. Its price is `MARGIN` times the cost of a usual sleep, in proportion to what lacks notes, and the engine
 caps the sleep at it, so that no sleep costs more than it was decided at. Savings are ratios to what was predicted,
-believed from all answers to those of the same level and predictability to the context's own.
+believed from all answers to those of the same level and predictability to the context's own. Until contexts of a kind
+have been seen talking, nothing is forecast of them, and the rule without a forecast decides.
 
 A decision is taken anew when its inputs change: at once after an answer, at the next look after an edit. Silence can
 only speak against sleeping, so a look takes the contexts that want it most by their last decision, decides on them
@@ -16,7 +17,8 @@ This file does not know how to sleep or to answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -52,8 +54,16 @@ LOOK = 32
 """Contexts that one look decides on."""
 MOST_LOOKS = 4
 REFIT_DAYS = 4.0
+LEAST_TALKS = 20
+"""Talks on contexts of a kind before anything is forecast of them; until then extra is paid up to the price."""
 MOST_PEERS = 500
 """Contexts of a kind that its prior is fitted to."""
+
+VARIABLES = {
+    "SLEEPTIME_DOUBT": ("doubt",),
+    "SLEEPTIME_MAX_REGRET": ("max_regret",),
+    "SLEEPTIME_ALLOWANCE": ("allowance_usd", "allowance_tokens"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +86,24 @@ class Rules:
     def __post_init__(self) -> None:
         if not 0.0 <= self.doubt <= 1.0:
             raise BudgetError(f"Doubt is between 0 (trust the forecast) and 1 (hardly), not {self.doubt}.")
-        if min(self.max_regret, self.allowance_usd, self.allowance_tokens) < 0.0 or self.test_price <= 0.0:
+        amounts = (self.max_regret, self.allowance_usd, self.allowance_tokens)
+        if not all(0.0 <= amount < math.inf for amount in amounts) or self.test_price <= 0.0:
             raise BudgetError("Regret and allowances cannot be negative, and t is above 0.")
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Rules:
+        """The usual rules with what `$SLEEPTIME_DOUBT`, `$SLEEPTIME_MAX_REGRET` and `$SLEEPTIME_ALLOWANCE` say.
+
+        An allowance is in dollars or in tokens, whichever decisions are in. Raises BudgetError.
+        """
+        said: dict[str, float] = {}
+        for variable, names in VARIABLES.items():
+            if text := environ.get(variable):
+                try:
+                    said |= dict.fromkeys(names, float(text))
+                except ValueError:
+                    raise BudgetError(f"${variable} should be a number, not {text!r}.") from None
+        return cls(**said)
 
     def guard(self, unit: str) -> Guard:
         """The guard, for amounts in *unit*."""
@@ -154,8 +180,14 @@ class Scheduler:
             unit=tariff.unit,
         )
 
-    def forecast(self, watched: Watched, taught: Taught) -> Queries:
-        """Forecast the queries on a context until an edit is likely to have touched what was learned."""
+    def forecast(self, watched: Watched, taught: Taught) -> Queries | None:
+        """Forecast the queries on a context until an edit is likely to have touched what was learned.
+
+        None while contexts of its kind were seen too little to say what is usual among them.
+        """
+        prior = taught.prior(watched.kind)
+        if prior is None:
+            return None
         now_days = days(self.now())
         horizon = HORIZON_DAYS
         if watched.edits:
@@ -166,7 +198,7 @@ class Scheduler:
                 horizon_days=HORIZON_DAYS,
             )
             horizon = days_until_edit(edits)
-        return taught.prior(watched.kind).forecast(watched.seen, now_days, horizon_days=horizon)
+        return prior.forecast(watched.seen, now_days, horizon_days=horizon)
 
     def budget(self, decision: Decision, budget: Budget) -> Budget:
         """The caps of a sleep that was decided on: those of *budget*, and never more than the decision's price."""
@@ -240,7 +272,10 @@ class Scheduler:
         kind = min(ages, key=lambda each: (ages[each], each), default=None)
         if kind is None or now_days - ages[kind] < REFIT_DAYS:
             return taught
-        prior = fit(await self.store.peers(kind, MOST_PEERS), now_days)
+        peers = await self.store.peers(kind, MOST_PEERS)
+        if sum(peer.talks for peer in peers) < LEAST_TALKS:
+            return taught
+        prior = fit(peers, now_days)
         await self.store.keep_prior(kind, prior, now_days)
         return replace(taught, priors={**taught.priors, kind: (now_days, prior)})
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 from sleeptime.core.context import Context
 from sleeptime.core.deciding import Decision, Portfolio
-from sleeptime.core.forecasting import USUAL, Prior, Seen
+from sleeptime.core.forecasting import Prior, Seen
 from sleeptime.core.notes import LearnedContext
 from sleeptime.core.saving import Tally
 from sleeptime.core.staleness import new_sections
@@ -163,8 +163,9 @@ class Taught:
     def portfolio(self, unit: str) -> Portfolio:
         return self.portfolios.get(unit, Portfolio())
 
-    def prior(self, kind: str) -> Prior:
-        return self.priors[kind][1] if kind in self.priors else USUAL
+    def prior(self, kind: str) -> Prior | None:
+        """The prior of a kind; None before it was fitted."""
+        return self.priors[kind][1] if kind in self.priors else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
