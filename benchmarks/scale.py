@@ -2,8 +2,8 @@
 
     python -m benchmarks.scale --contexts 100000 [--asks 400] [--json]
 
-Two SQLite stores are filled with generated contexts and their queries: popularity by Zipf's law, lengths log-normal, days
-of adding over a quarter, a tenth slept on. Both have gone through the library's own scheduler before anything is timed.
+Two SQLite stores are filled with generated contexts and their queries: popularity by Zipf's law, lengths log-normal,
+days of adding over a quarter, a tenth slept on. The library's own scheduler has decided on all before any timing.
 Then a scripted model without latency answers in the small and in the large store by turns, the same questions in the
 same process, and the large one is asked for its next decision after every answer.
 
@@ -35,7 +35,7 @@ from sleeptime.core.context import Context
 from sleeptime.core.forecasting import Seen
 from sleeptime.core.messages import Completion, Message
 from sleeptime.core.usage import Usage
-from sleeptime.core.watching import Part, Watched, begun, days
+from sleeptime.core.watching import UNDECIDED, Part, Watched, begun, days
 from sleeptime.engine import Engine
 from sleeptime.models.protocol import Options
 from sleeptime.models.scripted import ScriptedModel
@@ -103,7 +103,7 @@ def generated(number: int, queries: int, dice: random.Random) -> tuple[Context, 
 async def fill(path: Path, contexts: int, seed: int) -> list[str]:
     """Fill a store, and give the names of its contexts, the most popular first."""
     await (await open_store(path)).aclose()
-    dice = random.Random(seed)  # noqa: S311  # a seeded draw
+    dice = random.Random(seed)  # a seeded draw
     weights = [1.0 / (rank + 1) ** ZIPF for rank in range(contexts)]
     scale = QUERIES_EACH * contexts / sum(weights)
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
@@ -136,17 +136,17 @@ def reply(messages: Sequence[Message], options: Options) -> Completion:  # noqa:
 
 async def settle(engine: Engine) -> None:
     """Let the scheduler decide on every context once, as it would have when each was added."""
-    while await engine.store.wanted(1) and (await engine.store.wanted(1))[0].reason == "":
+    while (first := await engine.store.wanted(1)) and first[0].wants == UNDECIDED:
         await engine.decisions()
 
 
 async def measure(contexts: int, asks: int, seed: int) -> Found:
     """Time answers and decisions."""
-    dice = random.Random(seed)  # noqa: S311  # a seeded draw
+    dice = random.Random(seed)  # a seeded draw
     with tempfile.TemporaryDirectory() as folder:
         names = await fill(Path(folder) / "many.db", contexts, seed)
         few_names = await fill(Path(folder) / "few.db", FEW, seed)
-        few, many = (
+        few, many = [
             Engine(
                 await open_store(Path(folder) / f"{name}.db"),
                 model=ScriptedModel(reply, name="s"),
@@ -154,7 +154,7 @@ async def measure(contexts: int, asks: int, seed: int) -> Found:
                 now=lambda: NOW,
             )
             for name in ("few", "many")
-        )
+        ]
         await settle(few)
         await settle(many)
         few_s: list[float] = []

@@ -240,16 +240,14 @@ class SqlStore:
 
         A name goes before an id, and a whole id before a beginning. Raises ContextNotFoundError.
         """
-        matches: list[ColumnElement[bool]] = [contexts.c.name == name, contexts.c.id == name]
-        if len(name) >= SHORTEST_ID_PREFIX:
-            matches.append(func.substr(contexts.c.id, 1, len(name), type_=contexts.c.id.type) == name)
+        found = select(contexts.c.id, contexts.c.name)
+        begins = func.substr(contexts.c.id, 1, len(name), type_=contexts.c.id.type) == name
         async with self._reading() as connection:
-            found = (await connection.execute(select(contexts.c.id, contexts.c.name).where(or_(*matches)))).all()
-            for group in ([r.id for r in found if r.name == name], [r.id for r in found if r.id == name]):
-                if group:
-                    break
-            else:
-                group = [r.id for r in found]
+            # Names and whole ids have an index. Beginnings are looked for in all rows, where nothing else is found.
+            exact = (await connection.execute(found.where(or_(contexts.c.name == name, contexts.c.id == name)))).all()
+            group = [r.id for r in exact if r.name == name] or [r.id for r in exact]
+            if not group and len(name) >= SHORTEST_ID_PREFIX:
+                group = [r.id for r in (await connection.execute(found.where(begins))).all()]
             if len(group) != 1:
                 raise ContextNotFoundError(name)
             row = (await connection.execute(select(contexts).where(contexts.c.id == group[0]))).mappings().one()
