@@ -116,9 +116,10 @@ def without_notes(characters: int, *, fresh: int, parts: tuple[Part, ...], queri
     """
     before = sum(part.characters for part in parts)
     left = max(0, min(before, characters - fresh))
-    kept = [Part(since=part.since, characters=part.characters * left // before) for part in parts] if before else []
-    since_now = characters - sum(part.characters for part in kept)
-    return tuple(part for part in (*kept, Part(since=queries, characters=since_now)) if part.characters > 0)
+    since = {part.since: part.characters * left // before for part in parts} if before else {}
+    now = characters - sum(since.values())
+    since[queries] = since.get(queries, 0) + now
+    return tuple(Part(since=query, characters=length) for query, length in sorted(since.items()) if length > 0)
 
 
 def rewatched(
