@@ -163,6 +163,10 @@ async def test_queries_that_notes_had_asked_are_counted_as_anticipated(tmp_path:
         assert (watched.arrived, watched.anticipated) == (2, 1)
         assert watched.without.answers == 1
         assert watched.assisted.answers == 2
+        taught = await engine.store.taught()
+        (account,) = (await engine.ledger()).accounts
+        assert taught.portfolio(TOKENS).slept == account.sleep.output_tokens > 0
+        assert taught.portfolio(TOKENS).without_sleep > taught.portfolio(TOKENS).saved > 0
 
 
 async def test_a_decided_sleep_is_capped_at_its_price_and_all_together_at_the_users_caps(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Query, Sees
 from sleeptime.core.staleness import Edit
 from sleeptime.core.usage import PriceCard, Usage
-from sleeptime.core.watching import UNDECIDED, Decided, Lesson, Part, Watched, rewatched
+from sleeptime.core.watching import UNDECIDED, Decided, Lesson, Part, Watched
 from sleeptime.models import open_model
 from sleeptime.models.metered import Metered
 from sleeptime.models.prices import load_cards, price_card
@@ -203,10 +203,7 @@ class Engine:
 
         context = await self.store.context(name)
         before, after = await self.store.edit_context(context.id, change)
-        newest = await self.store.learned(context.id)
-        if before.text != after.text:
-            await self.store.watch(context.id, lambda watched: rewatched(watched, after, newest, before))
-        return staleness.edit(before, after, newest)
+        return staleness.edit(before, after, await self.store.learned(context.id))
 
     async def contexts(self) -> Sequence[Summary]:
         """All contexts, oldest first, without their texts."""
@@ -250,7 +247,6 @@ class Engine:
         newest = await self.store.learned(context.id)
         begun = await self.store.unfinished(context.id, sleeper.identity(plan))
         if not begun and not again and newest and _is_unchanged(context, sleeper, plan, newest):
-            await self._look_again(context.id)  # a process that was killed behind its publishing did not
             return replace(newest, stop_reasons=("unchanged",), usage=Usage(), cost_usd=0.0, rounds=0, failed_rounds=0)
         changed = None if again else _changes(context, sleeper, plan, newest)
         sleep = await self.store.begin_sleep(
@@ -292,23 +288,12 @@ class Engine:
                     await self.store.end_sleep(sleep.id)
                 elif kept != list(sleep.drafts) and any(draft.notes for draft in kept):
                     partial = sleeper.joined(context, plan, kept, ["interrupted"], base)
-                    await self._publish(partial, sleep_id=None)
+                    await self.store.publish(partial, sleep_id=None)
             raise
         if not learned.notes and changed is None:
             await self.store.end_sleep(sleep.id)
             return learned
-        return await self._publish(learned, sleep_id=sleep.id)
-
-    async def _publish(self, learned: LearnedContext, *, sleep_id: str | None) -> LearnedContext:
-        """Keep *learned* as the next version, and look again at what lacks notes."""
-        published = await self.store.publish(learned, sleep_id=sleep_id)
-        await self._look_again(published.context_id)
-        return published
-
-    async def _look_again(self, context_id: str) -> None:
-        context = await self.store.context(context_id)
-        newest = await self.store.learned(context_id)
-        await self.store.watch(context_id, lambda watched: rewatched(watched, context, newest))
+        return await self.store.publish(learned, sleep_id=sleep.id)
 
     async def _clear_away(self, context: Context, sleeper: Sleeper, plan: Plan, *, again: bool) -> None:
         """End unfinished sleeps that are not to be gone on with; what their rounds learned becomes a version.
@@ -331,7 +316,7 @@ class Engine:
             if newest and (newest.notes, newest.sections) == (left.notes, left.sections):
                 await self.store.end_sleep(sleep.id)  # it was published when it was interrupted
             else:
-                await self._publish(left, sleep_id=sleep.id)
+                await self.store.publish(left, sleep_id=sleep.id)
 
     async def diff(self, name: str, before: int | None = None, after: int | None = None) -> Diff:
         """Compare two versions; by default the newest with the one before it.
@@ -363,7 +348,7 @@ class Engine:
         anew = replace(
             old, version=0, created_at=self._now(), usage=Usage(), cost_usd=0.0, rolled_back_from=old.version
         )
-        return await self._publish(anew, sleep_id=None)
+        return await self.store.publish(anew, sleep_id=None)
 
     async def forecast(self, name: str, plan: Plan = Plan(), *, again: bool = False) -> Forecast:
         """Say what `sleep` may cost at most, without spending anything: nothing where nothing changed.
@@ -534,7 +519,7 @@ class Engine:
         if learned is None or not learned.version:
             await self.store.watch(context_id, _began_anew)
         watched = await self.store.watched(context_id)
-        await self.store.settle([(watched, Decided.of(decision, context_id, self._now(), outcome=outcome))])
+        await self.store.keep_decisions([(watched, Decided.of(decision, context_id, self._now(), outcome=outcome))])
         return Acted(decision=decision, learned=learned, outcome=outcome)
 
     async def log_prob(self, name: str, question: str) -> LogProb:

@@ -154,7 +154,7 @@ class Scheduler:
                 if decision.reason != each.reason or _wants(decision) != each.wants
             ]
             if settled:
-                await self.store.settle(settled)
+                await self.store.keep_decisions(settled)
             if all(each.wants != UNDECIDED for each in found):
                 break
         return ordered[:limit]

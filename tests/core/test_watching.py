@@ -8,8 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sleeptime.core.context import Context
-from sleeptime.core.notes import LearnedContext
-from sleeptime.core.usage import Usage
 from sleeptime.core.watching import UNDECIDED, Part, Watched, begun, kind_of, rewatched, without_notes
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -18,24 +16,6 @@ PARAGRAPHS = [f"Paragraph {number} tells of {number} boxes." for number in range
 
 def a_context(*paragraphs: str, source: str = "") -> Context:
     return Context(id="c1", name="boxes", text="\n\n".join(paragraphs), created_at=NOON, source=source)
-
-
-def learned_from(context: Context) -> LearnedContext:
-    return LearnedContext(
-        context_id=context.id,
-        context_fingerprint=context.fingerprint,
-        notes=(),
-        strategy="notes",
-        model="s",
-        prompt_fingerprint="f",
-        usage=Usage(),
-        cost_usd=None,
-        stop_reasons=("finished",),
-        rounds=1,
-        created_at=NOON,
-        version=1,
-        sections=context.fingerprints,
-    )
 
 
 def asked(watched: Watched, times: int) -> Watched:
@@ -56,10 +36,10 @@ def test_a_new_context_lacks_notes_wholly_and_waits_to_be_decided_on() -> None:
 
 def test_after_a_sleep_nothing_lacks_notes_and_after_an_edit_only_what_is_new() -> None:
     before, after = a_context(*PARAGRAPHS), a_context(*PARAGRAPHS[:9], "Something else than that: it is new.")
-    newest = learned_from(before)
+    slept_on = before.fingerprints
 
-    slept = rewatched(asked(begun(before), 4), before, newest)
-    edited = rewatched(slept, after, newest, before)
+    slept = rewatched(asked(begun(before), 4), before, slept_on)
+    edited = rewatched(slept, after, slept_on, before)
 
     assert (slept.parts, slept.wants, slept.lacking) == ((), None, 0.0)
     (part,) = edited.parts
@@ -73,16 +53,16 @@ def test_after_a_sleep_nothing_lacks_notes_and_after_an_edit_only_what_is_new() 
 def test_each_edit_is_a_part_that_has_gone_without_since_its_own_query() -> None:
     first = a_context(*PARAGRAPHS)
     second, third = a_context(*PARAGRAPHS, "Kay came."), a_context(*PARAGRAPHS, "Kay came.", "Liz left.")
-    newest = learned_from(first)
-    watched = rewatched(asked(begun(first), 1), first, newest)
+    slept_on = first.fingerprints
+    watched = rewatched(asked(begun(first), 1), first, slept_on)
 
-    watched = rewatched(watched, second, newest, first)
-    watched = rewatched(asked(watched, 2), third, newest, second)
+    watched = rewatched(watched, second, slept_on, first)
+    watched = rewatched(asked(watched, 2), third, slept_on, second)
 
     assert [part.since for part in watched.parts] == [1, 3]
     assert watched.queries_without == 2
-    assert rewatched(watched, third, learned_from(third)).parts == ()
-    gone = rewatched(watched, second, newest, third)
+    assert rewatched(watched, third, third.fingerprints).parts == ()
+    gone = rewatched(watched, second, slept_on, third)
     assert [part.since for part in gone.parts] == [1, 3]  # which of them it was is not kept: both shrink alike
     assert sum(part.characters for part in gone.parts) == len("Kay came.")
 

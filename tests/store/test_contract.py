@@ -962,21 +962,21 @@ async def test_a_decision_is_settled_unless_its_context_changed_meanwhile(store:
     first = await store.watched(context.id)
     later = await store.watch(context.id, lambda watched: asked(watched, wants=1.0))
 
-    await store.settle([(replace(first, reason="wait", wants=None), a_decided(1))])
+    await store.keep_decisions([(replace(first, reason="wait", wants=None), a_decided(1))])
     assert await store.watched(context.id) == later
     assert await store.decisions(context.id) == []
 
-    await store.settle([(replace(later, reason="wait", wants=None, edits=99), a_decided(2)), (first, None)])
+    await store.keep_decisions([(replace(later, reason="wait", wants=None, edits=99), a_decided(2)), (first, None)])
     assert await store.watched(context.id) == replace(later, reason="wait", wants=None)
     assert await store.decisions(context.id) == [a_decided(2)]
 
 
 async def test_old_decisions_make_room_for_new_ones_of_their_context(store: SqlStore) -> None:
     watched = [await _watched_of(store, name) for name in ("boxes", "jars")]
-    await store.settle([(watched[1], a_decided(0, context_id="cjars"))])
+    await store.keep_decisions([(watched[1], a_decided(0, context_id="cjars"))])
 
     for number in range(MOST_DECISIONS + 7):
-        await store.settle([(watched[0], a_decided(number, outcome="version 1"))])
+        await store.keep_decisions([(watched[0], a_decided(number, outcome="version 1"))])
 
     kept = await store.decisions("cboxes", limit=1000)
     assert [each.queries_seen for each in kept] == list(range(MOST_DECISIONS + 6, 6, -1))

@@ -10,7 +10,7 @@ one part. Days are counted from 1970. This file does not know how any of it is s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
@@ -18,7 +18,6 @@ from typing import Literal
 from sleeptime.core.context import Context
 from sleeptime.core.deciding import Decision, Portfolio
 from sleeptime.core.forecasting import Prior, Seen
-from sleeptime.core.notes import LearnedContext
 from sleeptime.core.saving import Tally
 from sleeptime.core.staleness import new_sections
 
@@ -123,16 +122,19 @@ def without_notes(characters: int, *, fresh: int, parts: tuple[Part, ...], queri
 
 
 def rewatched(
-    watched: Watched, context: Context, newest: LearnedContext | None, before: Context | None = None
+    watched: Watched, context: Context, slept_on: Sequence[str] | None, before: Context | None = None
 ) -> Watched:
-    """Look again at what lacks notes: after an edit (*before* is the text as it was), a sleep or a rollback."""
+    """Look again at what lacks notes: after an edit (*before* is the text as it was), a sleep or a rollback.
+
+    *slept_on* are the sections that the newest version was learned from, None where there is none.
+    """
     texts = context.sections
     length = {position: section.end - section.start for position, section in enumerate(texts)}
     came = new_sections(before.fingerprints, context.fingerprints) if before else ()
-    if newest is None:
+    if slept_on is None:
         lacks = len(context.text)
     else:
-        lacks = sum(length[position] for position in new_sections(newest.sections, context.fingerprints))
+        lacks = sum(length[position] for position in new_sections(slept_on, context.fingerprints))
     fresh = min(lacks, sum(length[position] for position in came))
     parts = without_notes(lacks, fresh=fresh, parts=watched.parts, queries=watched.seen.queries)
     return replace(

@@ -187,7 +187,7 @@ class Store(Protocol):
         """Keep the prior of a kind in place of the one before."""
         ...
 
-    async def settle(self, settled: Sequence[tuple[Watched, Decided | None]]) -> None:
+    async def keep_decisions(self, settled: Sequence[tuple[Watched, Decided | None]]) -> None:
         """Keep reason and `wants` of contexts, and decisions that are new; old ones of the same context make room.
 
         What else is watched of a context is left alone, and so is one that was forgotten or changed meanwhile.

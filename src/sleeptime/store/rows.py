@@ -97,11 +97,16 @@ def learned_of(row: Row, notes: Sequence[Row]) -> LearnedContext:
         failed_rounds=row["failed_rounds"],
         samples=row["samples"],
         created_at=row["created_at"],
-        sections=tuple(json.loads(row["sections"])),
+        sections=sections_of(row["sections"]),
         plan=row["plan"],
         based_on=row["based_on"],
         rolled_back_from=row["rolled_back_from"],
     )
+
+
+def sections_of(text: str) -> tuple[str, ...]:
+    """Read fingerprints of sections."""
+    return tuple(json.loads(text))
 
 
 def sleep_row(sleep: Sleep) -> Row:
@@ -125,7 +130,7 @@ def sleep_of(row: Row, drafts: Sequence[str]) -> Sleep:
         plan=row["plan"],
         drafts=tuple(draft_of(draft) for draft in drafts),
         context_fingerprint=row["context_fingerprint"],
-        sections=tuple(json.loads(row["sections"])),
+        sections=sections_of(row["sections"]),
         based_on=row["based_on"],
     )
 

@@ -56,10 +56,10 @@ from sleeptime.core.errors import (
     StoreError,
 )
 from sleeptime.core.forecasting import Prior, Seen
-from sleeptime.core.ledger import Call, Phase, Totals
+from sleeptime.core.ledger import Call, Totals
 from sleeptime.core.notes import Draft, LearnedContext
 from sleeptime.core.query import Answer
-from sleeptime.core.watching import DOLLARS, TOKENS, Decided, Lesson, Taught, Watched, begun
+from sleeptime.core.watching import Decided, Lesson, Taught, Watched, begun, rewatched
 from sleeptime.store import rows, tables
 from sleeptime.store.protocol import Sleep, Summary
 from sleeptime.store.tables import (
@@ -233,6 +233,12 @@ class SqlStore:
             after = replace(before, text=changed.text, source=changed.source)
             if after != before:
                 await connection.execute(update(contexts).where(of_context).values(**rows.context_row(after)))
+                of_newest = learned_contexts.c.context_id == context_id
+                newest = select(learned_contexts.c.sections).where(of_newest)
+                slept_on = await connection.scalar(newest.order_by(learned_contexts.c.version.desc()).limit(1))
+                sections = None if slept_on is None else rows.sections_of(slept_on)
+                watched_now = rewatched(await _watched(connection, context_id), after, sections, before)
+                await _keep_watched(connection, watched_now)
         return before, after
 
     async def context(self, name: str) -> Context:
@@ -314,6 +320,9 @@ class SqlStore:
             await connection.execute(insert(learned_contexts), {**rows.learned_row(published), "sleep_id": sleep_id})
             if published.notes:
                 await connection.execute(insert(notes), rows.note_rows(published))
+            row = (await connection.execute(select(contexts).where(contexts.c.id == learned.context_id))).mappings()
+            before = await _watched(connection, learned.context_id)
+            await _keep_watched(connection, rewatched(before, rows.context_of(row.one()), published.sections))
         return published
 
     async def learned(self, context_id: str, version: int | None = None) -> LearnedContext | None:
@@ -384,13 +393,9 @@ class SqlStore:
     # The ledger
 
     async def record(self, call: Call) -> None:
-        """Append one row to the ledger, and what was spent before queries to the portfolios."""
+        """Append one row to the ledger."""
         async with self._writing() as connection:
             await connection.execute(insert(calls), rows.call_row(call))
-            if call.phase in (Phase.SLEEP, Phase.VERIFY):
-                await self._add_portfolio(connection, TOKENS, Portfolio(slept=float(call.usage.output_tokens)))
-                if call.cost_usd:
-                    await self._add_portfolio(connection, DOLLARS, Portfolio(slept=call.cost_usd))
 
     async def calls(
         self, *, context_id: str | None = None, work_id: str | None = None, limit: int | None = None
@@ -540,7 +545,7 @@ class SqlStore:
         async with self._writing() as connection:
             await connection.execute(statement.on_conflict_do_update(index_elements=["kind"], set_=values))
 
-    async def settle(self, settled: Sequence[tuple[Watched, Decided | None]]) -> None:
+    async def keep_decisions(self, settled: Sequence[tuple[Watched, Decided | None]]) -> None:
         """Keep reason and `wants` of contexts, and decisions that are new; old ones of the same context make room.
 
         What else is watched of a context is left alone, and so is one that was forgotten or changed meanwhile.

@@ -6,7 +6,7 @@
               ├─ watched                        what decisions need to know of it, kept up with every answer
               └─ decisions                      the last ones, with their numbers
     calls                                       the ledger: appended to, outlives its contexts
-    taught · portfolios · priors                what all contexts taught together
+    taught · portfolios · priors                what all contexts taught together; a trigger adds up what sleeps cost
 
 `HEAD` names the migration after which a database looks like this. Rows of versions
 and of the ledger are guarded by triggers, which only the migrations know.

@@ -84,7 +84,25 @@ def upgrade() -> None:
         sa.Column("outcome", sa.Text, nullable=False),
     )
     op.create_index("decisions_by_context", "decisions", ["context_id", "position"])
+    _add_up_sleeps(is_postgresql=op.get_context().dialect.name == "postgresql")
     _watch_what_is_there()
+
+
+def _add_up_sleeps(*, is_postgresql: bool) -> None:
+    """Whoever writes a row of a sleep to the ledger, its cost is added up: dollars first, as answers lock them."""
+    adds = "".join(
+        f"INSERT INTO portfolios (unit, slept, saved, without_sleep) SELECT '{unit}', NEW.{column}, 0, 0 "
+        f"WHERE NEW.{column} IS NOT NULL ON CONFLICT (unit) DO UPDATE SET slept = portfolios.slept + excluded.slept; "
+        for unit, column in (("USD", "cost_usd"), ("output tokens", "output_tokens"))
+    )
+    when = "AFTER INSERT ON calls FOR EACH ROW WHEN (NEW.phase IN ('sleep', 'verify'))"
+    if not is_postgresql:
+        op.execute(f"CREATE TRIGGER calls_add_up {when} BEGIN {adds} END")
+        return
+    op.execute(
+        f"CREATE FUNCTION calls_add_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {adds} RETURN NULL; END $$"
+    )
+    op.execute(f"CREATE TRIGGER calls_add_up {when} EXECUTE FUNCTION calls_add_up()")
 
 
 def _tally(of: str) -> list[sa.Column[float]]:
