@@ -137,7 +137,7 @@ def reply(messages: Sequence[Message], options: Options) -> Completion:  # noqa:
 
 async def settle(engine: Engine) -> None:
     """Let the scheduler decide on every context once, as it would have when each was added."""
-    while (first := await engine.store.wanted(1)) and first[0].wants == UNDECIDED:
+    while any(each.wants == UNDECIDED for each in await engine.store.wanted(1)):
         await engine.decisions()
 
 

@@ -190,6 +190,28 @@ async def test_a_decided_sleep_is_capped_at_its_price_and_all_together_at_the_us
         assert len(limited) == 1
 
 
+async def test_what_wants_a_sleep_is_found_behind_a_crowd_of_new_contexts_and_so_is_an_edited_one(
+    tmp_path: Path,
+) -> None:
+    clock = Clock()
+    async with opened(tmp_path, clock) as (engine, _):
+        for name in ("busy", "edited"):
+            await engine.add(text_of(LINES), name=name)
+            for _ in range(3):
+                clock.passes(hours=5)
+                await engine.ask(name, "How many boxes are there?")
+        for number in range(300):
+            await engine.add(f"Shelf {number} is empty.", name=f"shelf {number}")
+        await engine.update("edited", "A line of its own.", append=True)
+
+        first = await engine.decisions(1)
+        acted = await engine.sleep_where_it_pays()
+
+        assert [each.prospect.name for each in first] == ["busy"]
+        assert {each.decision.prospect.name for each in acted} == {"busy", "edited"}
+        assert not any(each.decision == "" for each in await engine.contexts() if not each.versions)
+
+
 async def test_the_guard_holds_back_what_may_not_be_risked_and_says_so(tmp_path: Path) -> None:
     clock = Clock()
     async with opened(tmp_path, clock, rules=Rules(allowance_tokens=0.0, max_regret=0.0)) as (engine, model):

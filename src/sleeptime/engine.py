@@ -65,6 +65,8 @@ from sleeptime.store import Sleep, Store, Summary, open_store
 
 DATABASE_FILE = "sleeptime.db"
 PRICES_FILE = "prices.toml"
+MOST_IN_A_RUN = 10_000
+"""Looks for what to sleep on in one run; enough to decide on a million contexts that are new."""
 
 
 def home(environ: Mapping[str, str]) -> Path:
@@ -488,9 +490,13 @@ class Engine:
         tried: set[str] = set()
         budget: Budget | None = plan.budget
         scheduler = self._scheduler()
-        while budget is not None and (limit is None or len(acted) < limit):
+        for _ in range(MOST_IN_A_RUN):
+            if budget is None or (limit is not None and len(acted) >= limit):
+                break
             wanted = await scheduler.decisions(LOOK + len(tried))
             best = next((each for each in wanted if each.is_sleep and each.prospect.name not in tried), None)
+            if best is None and await scheduler.is_behind():
+                continue
             if best is None:
                 break
             tried.add(best.prospect.name)

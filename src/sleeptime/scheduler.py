@@ -139,7 +139,8 @@ class Scheduler:
     async def decisions(self, limit: int) -> list[Decision]:
         """Up to *limit* decisions for a sleep, the best first; those that the guard holds back are in their place.
 
-        Contexts that changed are decided on before all others. What was decided is kept where it is new.
+        Contexts that changed are decided on beside them, some at each look; `is_behind` says whether more are left.
+        What was decided is kept where it is new.
         """
         ordered: list[Decision] = []
         for _ in range(MOST_LOOKS):
@@ -158,6 +159,10 @@ class Scheduler:
             if all(each.wants != UNDECIDED for each in found):
                 break
         return ordered[:limit]
+
+    async def is_behind(self) -> bool:
+        """Say whether there are contexts that changed and were not decided on since."""
+        return any(each.wants == UNDECIDED for each in await self.store.wanted(1))
 
     def decision(self, watched: Watched, taught: Taught) -> Decision:
         """Decide on what lacks notes in one context, before the guard."""
@@ -224,14 +229,12 @@ class Scheduler:
         """
         paid, level = self._paid(answer), str(answer.query.level)
         sizes = _sizes(watched)
-        if watched.lacking < 1.0 and answer.version is not None:
-            assisted = self._assisted(watched, taught, paid)
-            groups = _groups("with", level, _band(watched), assisted)
-            without = Tally()
-        else:
+        without = assisted = Tally()
+        if answer.version is None:
             without = Tally().with_(paid / sizes.cost_without(self.tariff))
-            assisted = Tally()
-            groups = _groups("without", level, "", without)
+        elif watched.lacking < 1.0:
+            assisted = self._assisted(watched, taught, paid)
+        groups = {**_groups("without", level, "", without), **_groups("with", level, _band(watched), assisted)}
         asked = replace(
             watched,
             seen=watched.seen.asked(days(self.now())),

@@ -172,7 +172,7 @@ class Store(Protocol):
         ...
 
     async def wanted(self, limit: int) -> Sequence[Watched]:
-        """The contexts that want to be slept on most, those not decided on since they changed before all others."""
+        """Up to *limit* contexts not decided on since they changed, then as many that want to be slept on most."""
         ...
 
     async def peers(self, kind: str, limit: int) -> Sequence[Seen]:

@@ -59,7 +59,7 @@ from sleeptime.core.forecasting import Prior, Seen
 from sleeptime.core.ledger import Call, Totals
 from sleeptime.core.notes import Draft, LearnedContext
 from sleeptime.core.query import Answer
-from sleeptime.core.watching import Decided, Lesson, Taught, Watched, begun, rewatched
+from sleeptime.core.watching import UNDECIDED, Decided, Lesson, Taught, Watched, begun, rewatched
 from sleeptime.store import rows, tables
 from sleeptime.store.protocol import Sleep, Summary
 from sleeptime.store.tables import (
@@ -502,10 +502,15 @@ class SqlStore:
         return changed
 
     async def wanted(self, limit: int) -> Sequence[Watched]:
-        """The contexts that want to be slept on most, those not decided on since they changed before all others."""
-        statement = _WATCHED.where(watched.c.wants.is_not(None)).order_by(watched.c.wants.desc()).limit(limit)
+        """Up to *limit* contexts not decided on since they changed, then as many that want to be slept on most."""
+        wants = watched.c.wants
+        groups = (wants == UNDECIDED, wants < UNDECIDED)
         async with self._reading() as connection:
-            return [rows.watched_of(row) for row in (await connection.execute(statement)).mappings()]
+            found = [
+                (await connection.execute(_WATCHED.where(group).order_by(wants.desc()).limit(limit))).mappings().all()
+                for group in groups
+            ]
+        return [rows.watched_of(row) for group in found for row in group]
 
     async def peers(self, kind: str, limit: int) -> Sequence[Seen]:
         """When contexts of one kind were asked, of up to *limit* of them, always the same ones: ids are random."""
