@@ -153,7 +153,7 @@ def test_it_decides_by_itself_and_says_why(shell: Shell, tmp_path: Path) -> None
     sentence = planned.strip()
     assert sentence.startswith("Sleep on busy: 2 queries without notes cost ")
     assert told.stdout.startswith(f"now: {sentence}\n")
-    assert "In output tokens: price " in told.stderr
+    assert "In output tokens: price at most 5,400 (" in told.stderr
     assert bill.endswith(f"By itself it would say: {sentence}\n")
     assert held.startswith("now: Hold busy back: ")
     assert slept.startswith(f"{sentence} → version 1: 1 notes for ")

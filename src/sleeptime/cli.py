@@ -611,11 +611,15 @@ def why(
 
 def _numbers(decision: Decision) -> str:
     prospect = decision.prospect
-    expected = "none" if decision.queries is None else f"{decision.queries:.1f}"
+    expected = "unknown" if decision.queries is None else f"{decision.queries:.1f}"
+    price, saving, extra, net = (
+        f"{amount:,.0f}" if abs(amount) >= 100 else f"{amount:.3g}"
+        for amount in (prospect.price, prospect.saving, prospect.extra_paid, decision.net_saving)
+    )
     return (
-        f"In {prospect.unit}: price {prospect.price:.3g} (at most, {prospect.tokens:,} tokens), saving per query "
-        f"{prospect.saving:.3g}, queries expected {expected}, seen without notes {prospect.queries_seen}, "
-        f"extra paid {prospect.extra_paid:.3g}, net saving {decision.net_saving:.3g}."
+        f"In {prospect.unit}: price at most {price} ({prospect.tokens:,} tokens in all), saving per query {saving}, "
+        f"queries expected {expected}, seen without notes {prospect.queries_seen}, extra paid {extra}, "
+        f"net saving {net}."
     )
 
 

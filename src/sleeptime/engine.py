@@ -566,9 +566,8 @@ class Engine:
 
     def _scheduler(self) -> Scheduler:
         """What decides, at today's prices. No model is opened for it: a name is enough to find its price."""
-        sleep, test = (
-            self.price_card(wanted) if wanted else None for wanted in map(_name, (self._sleep_model, self._test_model))
-        )
+        models = (self._sleep_model, self._test_model or self._sleep_model)
+        sleep, test = (self.price_card(name) if name else None for name in map(_name, models))
         return Scheduler(self.store, self.rules, sleep, test, self._now)
 
     async def _model(self, wanted: str | Model | None) -> Model:
