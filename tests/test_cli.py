@@ -134,6 +134,45 @@ def test_unknown_prices_are_shown_as_unknown_and_known_ones_add_up(shell: Shell,
         assert "unknown" in shell.run("ledger").stdout
 
 
+def test_it_decides_by_itself_and_says_why(shell: Shell, tmp_path: Path) -> None:
+    long = "word " * 700
+    (tmp_path / "busy.txt").write_text(BOXES)
+    (tmp_path / "once.txt").write_text(BOXES)
+    with serve([long, long, long, LEARN]) as fake:
+        shell.environ["SLEEPTIME_MODEL"] = fake.name
+        for name in ("busy", "once"):
+            shell.run("add", str(tmp_path / f"{name}.txt"))
+        nothing = shell.run("sleep", "--all", "--if-it-pays")
+        for name in ("busy", "once", "busy"):
+            shell.run("ask", name, "How many has Ben?")
+        told = shell.run("why", "busy")
+        bill = shell.run("sleep", "busy", "--dry-run").stdout
+        planned = shell.run("sleep", "--all", "--if-it-pays", "--dry-run").stdout
+        held = shell.run("why", "busy", "--allowance", "0", "--max-regret", "0").stdout
+        slept = shell.run("sleep", "--all", "--if-it-pays").stdout
+        listed = shell.run("list").stdout
+        why = shell.json("why", "busy")
+        once = shell.json("why", "once")
+
+    assert nothing.stdout == ""
+    assert "Nothing is worth sleeping on now." in nothing.stderr
+    sentence = planned.strip()
+    assert sentence.startswith("Sleep on busy: 2 queries without notes cost ")
+    assert told.stdout.startswith(f"now: {sentence}\n")
+    assert "In output tokens: price at most 5,400 (" in told.stderr
+    assert bill.endswith(f"By itself it would say: {sentence}\n")
+    assert held.startswith("now: Hold busy back: ")
+    assert slept.startswith(f"{sentence} → version 1: 1 notes for ")
+    assert "not-due" in listed
+    assert isinstance(why, dict)
+    assert why["now"] is None
+    assert [each["reason"] for each in why["before"]] == ["due", "due", "not-due"]
+    assert why["before"][0]["outcome"].startswith("version 1")
+    assert isinstance(once, dict)
+    assert once["now"]["sentence"].startswith("Wait with once: 1 query without notes cost ")
+    assert not once["now"]["is_sleep"]
+
+
 def test_an_edited_file_is_updated_slept_on_where_it_changed_and_rolled_back(shell: Shell, tmp_path: Path) -> None:
     def noted(line: str) -> dict[str, object]:
         return {"kind": "inference", "text": f"{line.split(maxsplit=1)[0]} matters.", "evidence": [line]}

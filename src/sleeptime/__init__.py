@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from sleeptime.core.budget import Budget, Level
 from sleeptime.core.context import Context
+from sleeptime.core.deciding import Decision
 from sleeptime.core.diff import Diff
 from sleeptime.core.errors import SleeptimeError
 from sleeptime.core.ledger import Ledger
@@ -27,11 +28,13 @@ from sleeptime.core.usage import PriceCard, Usage
 
 if TYPE_CHECKING:
     from sleeptime.engine import Engine
+    from sleeptime.scheduler import Rules
 
 __all__ = [
     "Answer",
     "Budget",
     "Context",
+    "Decision",
     "Diff",
     "Edit",
     "Engine",
@@ -42,12 +45,16 @@ __all__ = [
     "Plan",
     "PriceCard",
     "Query",
+    "Rules",
     "SleeptimeError",
     "Usage",
 ]
 
 
+_LATER = {"Engine": "sleeptime.engine", "Rules": "sleeptime.scheduler"}
+
+
 def __getattr__(name: str) -> object:
-    if name == "Engine":
-        return import_module("sleeptime.engine").Engine
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

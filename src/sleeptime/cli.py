@@ -40,12 +40,15 @@ from sleeptime.core.query import SEES
 from sleeptime.evals.commands import app as eval_app
 
 if TYPE_CHECKING:  # the engine brings the database and model libraries, which --help does not need
+    from sleeptime.core.deciding import Decision
     from sleeptime.core.diff import Diff
     from sleeptime.core.job import Job
     from sleeptime.core.ledger import Account, BreakEven
     from sleeptime.core.notes import Draft, LearnedContext, Note
     from sleeptime.core.staleness import Edit
-    from sleeptime.engine import Engine, Forecast
+    from sleeptime.core.watching import Decided
+    from sleeptime.engine import Acted, Engine, Forecast
+    from sleeptime.scheduler import Rules
 
 app = typer.Typer(
     name="sleeptime",
@@ -55,6 +58,9 @@ app = typer.Typer(
     "  sleeptime sleep report --model openai:gpt-5-mini\n\n"
     '  sleeptime ask report "Which region grew most?" --model openai:gpt-5-mini\n\n'
     "  sleeptime ledger\n\n"
+    "It can decide by itself what to sleep on, and say why:\n\n"
+    "  sleeptime sleep --all --if-it-pays\n\n"
+    "  sleeptime why report\n\n"
     "Data lives in $SLEEPTIME_HOME, or the database that $SLEEPTIME_DATABASE names. $SLEEPTIME_MODEL is the model; "
     "$SLEEPTIME_SLEEP_MODEL, if set, the one that sleeps.",
     no_args_is_help=True,
@@ -91,6 +97,35 @@ SleepModelName = Annotated[
 Database = Annotated[
     str | None,
     typer.Option("--database", help="Path or URL of the database.", envvar="SLEEPTIME_DATABASE", show_default=False),
+]
+Doubt = Annotated[
+    float | None,
+    typer.Option(
+        help="How far the forecast of queries is mistrusted: 0 trusts it, 1 believes it last; else 0.2.",
+        min=0.0,
+        max=1.0,
+        envvar="SLEEPTIME_DOUBT",
+        show_default=False,
+    ),
+]
+MaxRegret = Annotated[
+    float | None,
+    typer.Option(
+        help="Sleep not yet recouped, at most, as a share of what all queries would cost without it; else 0.05.",
+        min=0.0,
+        envvar="SLEEPTIME_MAX_REGRET",
+        show_default=False,
+    ),
+]
+Allowance = Annotated[
+    float | None,
+    typer.Option(
+        help="What may be unrecouped to begin with: dollars where prices are known (else 0.10), "
+        "else sleep-time output tokens (else 50000).",
+        min=0.0,
+        envvar="SLEEPTIME_ALLOWANCE",
+        show_default=False,
+    ),
 ]
 
 
@@ -220,6 +255,12 @@ def sleep(
     every: Annotated[
         bool, typer.Option("--all", help="Every context that is new, edited or unfinished; caps hold for all together.")
     ] = False,
+    if_it_pays: Annotated[
+        bool,
+        typer.Option(
+            "--if-it-pays", help="With --all: only where sleeping is expected to pay, the best first, and say why."
+        ),
+    ] = False,
     strategy: Annotated[
         str, typer.Option(help=f"How to write: {' or '.join(STRATEGIES)} (the paper's loop).")
     ] = "notes",
@@ -235,8 +276,13 @@ def sleep(
     again: Annotated[
         bool, typer.Option("--again", help="Think about the whole text, whatever is known of it.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the most it may cost, and spend nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the most it may cost and what is decided on it, and spend nothing.")
+    ] = False,
     background: Annotated[bool, typer.Option("--background", help="Leave it to a `sleeptime worker`.")] = False,
+    doubt: Doubt = None,
+    max_regret: MaxRegret = None,
+    allowance: Allowance = None,
     database: Database = None,
     as_json: Json = False,
 ) -> None:
@@ -247,16 +293,23 @@ def sleep(
     Caps are checked before each model call; reaching one ends the sleep and keeps the notes.
     A sleep that was killed goes on where it was when the same command is run again.
 
+    With --all --if-it-pays nothing is slept on unless the queries to come are expected to save more than it costs, or
+    those that came have cost as much extra. Each such sleep is capped at the price it was decided at.
+
     For example:
 
       sleeptime sleep report --model openai:gpt-5-mini --max-cost 0.05
 
       sleeptime sleep --all --dry-run
+
+      sleeptime sleep --all --if-it-pays --max-cost 0.50
     """
     if (name is None) == (not every):
         raise typer.BadParameter("give the NAME of a context, or --all")
     if background and (dry_run or model != _sleep_model_of_the_environment()):
         raise typer.BadParameter("--background takes neither --dry-run nor --model: the worker has the model")
+    if if_it_pays and (not every or again):
+        raise typer.BadParameter("--if-it-pays goes with --all, and without --again")
     if strategy not in STRATEGIES:
         raise typer.BadParameter(f"--strategy is one of {', '.join(STRATEGIES)}")
     plan = Plan(
@@ -279,8 +332,14 @@ def sleep(
             return
         if name is not None:
             done = await (_forecast if dry_run else _sleep_on)(engine, name, plan, as_json, again=again)
-            if as_json:
+            if as_json and dry_run:
+                decision = await engine.decide(name)
+                _print_json({**dataclasses.asdict(done), "decision": None if decision is None else _decision(decision)})
+            elif as_json:
                 _print_json(done)
+            return
+        if if_it_pays:
+            await _sleep_where_it_pays(engine, plan, as_json, dry_run=dry_run)
             return
         names = await _unfinished(engine)
         if not names:
@@ -292,7 +351,61 @@ def sleep(
             raise typer.Exit(1)
 
     kept = "Interrupted. Finished rounds are kept and published; the same command goes on from there."
-    _run(work, database=database, sleep_model=model, if_interrupted=kept)
+    rules = _rules(doubt, max_regret, allowance)
+    _run(work, database=database, sleep_model=model, rules=rules, if_interrupted=kept)
+
+
+def _rules(doubt: float | None, max_regret: float | None, allowance: float | None) -> Callable[[], Rules]:
+    """The rules with what the user said of them. Made later, for the engine's modules are not imported yet."""
+
+    def make() -> Rules:
+        from sleeptime.scheduler import Rules  # noqa: PLC0415  # keeps --help quick
+
+        said = {"doubt": doubt, "max_regret": max_regret, "allowance_usd": allowance, "allowance_tokens": allowance}
+        return replace(Rules.read(os.environ), **{name: value for name, value in said.items() if value is not None})
+
+    return make
+
+
+async def _sleep_where_it_pays(engine: Engine, plan: Plan, quiet: bool, *, dry_run: bool) -> None:
+    """Sleep where a decision says so, in its order; print each with what came of it."""
+    if dry_run:
+        decisions = await engine.decisions()
+        if quiet:
+            _print_json([_decision(decision) for decision in decisions])
+            return
+        for decision in decisions:
+            typer.echo(decision.sentence)
+        if not decisions:
+            _note(_NOTHING_PAYS)
+        return
+
+    def tell(acted: Acted) -> None:
+        if not quiet:
+            typer.echo(f"{acted.decision.sentence} → {acted.outcome}")
+
+    acted = await engine.sleep_where_it_pays(plan, on_acted=tell)
+    if quiet:
+        _print_json([{"decision": _decision(each.decision), "outcome": each.outcome} for each in acted])
+    elif not acted:
+        _note(_NOTHING_PAYS)
+    if any(each.learned is None for each in acted):
+        raise typer.Exit(1)
+
+
+_NOTHING_PAYS = "Nothing is worth sleeping on now. `sleeptime why NAME` says why of each context."
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(decision.prospect),
+        "reason": decision.reason,
+        "is_sleep": decision.is_sleep,
+        "expected": decision.queries,
+        "net_saving": decision.net_saving,
+        "limit": decision.limit,
+        "sentence": decision.sentence,
+    }
 
 
 def _sleep_model_of_the_environment() -> str | None:
@@ -346,6 +459,9 @@ async def _forecast(engine: Engine, name: str, plan: Plan, quiet: bool, *, again
             f"{_price(forecast.cost_usd)}."
         )
         typer.echo(_worth(forecast.tokens_without_sleep))
+        decision = await engine.decide(name)
+        if decision is not None:
+            typer.echo(f"By itself it would say: {decision.sentence}")
     return forecast
 
 
@@ -453,7 +569,7 @@ def ask(
 
 @app.command("list")
 def list_contexts(database: Database = None, as_json: Json = False) -> None:
-    """List the contexts, and what was learned about each."""
+    """List the contexts, what was learned about each, and what was last decided on it in a word (see `why`)."""
 
     async def work(engine: Engine) -> None:
         summaries = await engine.contexts()
@@ -463,14 +579,70 @@ def list_contexts(database: Database = None, as_json: Json = False) -> None:
         if not summaries:
             stderr.print("No contexts yet. `sleeptime add FILE` keeps one.")
             return
-        table = _table("name", "id", "characters>", "versions>", "notes>", "slept")
+        table = _table("name", "id", "characters>", "versions>", "notes>", "slept", "decided")
         for s in summaries:
             slept = f"{s.slept_at:%Y-%m-%d %H:%M}" if s.slept_at else "never"
             slept += ", edited since" if s.is_edited else ""
-            table.add_row(escape(s.name), s.id, f"{s.characters:,}", str(s.versions), str(s.notes), slept)
+            table.add_row(escape(s.name), s.id, f"{s.characters:,}", str(s.versions), str(s.notes), slept, s.decision)
         stdout.print(table)
 
     _run(work, database=database)
+
+
+@app.command()
+def why(
+    name: Name,
+    model: ModelName = None,
+    limit: Annotated[int, typer.Option(help="Decisions to print, at most.", min=1, max=50)] = 10,
+    doubt: Doubt = None,
+    max_regret: MaxRegret = None,
+    allowance: Allowance = None,
+    database: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Say what would be decided on a context now, and what was decided before, with the numbers it rested on.
+
+    A decision is one of: pays, due (sleep); wait, doubt, not-due, no-saving (leave it); guard (held back).
+    It is kept where it became another, and where it was acted on, with what came of it. Nothing is spent.
+
+    For example:
+
+      sleeptime why report
+
+      sleeptime why report --doubt 1 --json
+    """
+
+    async def work(engine: Engine) -> None:
+        now, before = await engine.decide(name), await engine.why(name, limit=limit)
+        if as_json:
+            _print_json({"now": None if now is None else _decision(now), "before": before})
+            return
+        typer.echo(f"now: {now.sentence}" if now else "now: all of it has notes, so there is nothing to sleep on.")
+        if now:
+            _note(_numbers(now))
+        for decided in before:
+            typer.echo(_decided_line(decided))
+
+    _run(work, database=database, model=model, rules=_rules(doubt, max_regret, allowance))
+
+
+def _numbers(decision: Decision) -> str:
+    prospect = decision.prospect
+    expected = "unknown" if decision.queries is None else f"{decision.queries:.1f}"
+    price, saving, extra, net = (
+        f"{amount:,.0f}" if abs(amount) >= 100 else f"{amount:.3g}"
+        for amount in (prospect.price, prospect.saving, prospect.extra_paid, decision.net_saving)
+    )
+    return (
+        f"In {prospect.unit}: price at most {price} ({prospect.tokens:,} tokens in all), saving per query {saving}, "
+        f"queries expected {expected}, seen without notes {prospect.queries_seen}, extra paid {extra}, "
+        f"net saving {net}."
+    )
+
+
+def _decided_line(decided: Decided) -> str:
+    outcome = f" → {decided.outcome}" if decided.outcome else ""
+    return f"{decided.at:%Y-%m-%d %H:%M} {decided.reason}: {decided.sentence}{outcome}"
 
 
 @app.command()
@@ -897,10 +1069,12 @@ def _account(account: Account) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _engine(database: str | None, model: str | None, sleep_model: str | None) -> AsyncGenerator[Engine]:
+async def _engine(
+    database: str | None, model: str | None, sleep_model: str | None, rules: Callable[[], Rules]
+) -> AsyncGenerator[Engine]:
     from sleeptime.engine import Engine  # noqa: PLC0415  # keeps --help quick
 
-    async with Engine.open(database=database, model=model, sleep_model=sleep_model) as engine:
+    async with Engine.open(database=database, model=model, sleep_model=sleep_model, rules=rules()) as engine:
         yield engine
 
 
@@ -910,10 +1084,11 @@ def _run(
     database: str | None,
     model: str | None = None,
     sleep_model: str | None = None,
+    rules: Callable[[], Rules] | None = None,
     if_interrupted: str = "Interrupted.",
 ) -> None:
     async def whole() -> None:
-        async with _engine(database, model, sleep_model) as engine:
+        async with _engine(database, model, sleep_model, rules or _rules(None, None, None)) as engine:
             await work(engine)
 
     _await(whole, if_interrupted)

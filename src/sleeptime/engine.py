@@ -8,8 +8,8 @@
 The engine gives each worker a model that writes every call to the ledger, and keeps
 each round of a sleep, so that a killed one goes on where it was. A sleep is done under a lease,
 its calls are set aside under the caps before they are made, and between its rounds it gives way to
-queries. After an edit it hands
-the sleeper the notes that still stand and what changed, not the whole text. It decides
+queries. After an edit it hands the sleeper the notes that still stand and what changed, not the
+whole text. The scheduler tells it what to sleep on; every answer teaches the scheduler. It decides
 nothing about prompts, replies or storage.
 """
 
@@ -32,10 +32,12 @@ import platformdirs
 from sleeptime.answerer import Answerer
 from sleeptime.core import ledger as accounts
 from sleeptime.core import policy, staleness
+from sleeptime.core.anticipation import was_anticipated
 from sleeptime.core.budget import Budget, Level
 from sleeptime.core.caps import Caps, Reservation
 from sleeptime.core.changes import Changes, changes
 from sleeptime.core.context import Context, check_text
+from sleeptime.core.deciding import Decision
 from sleeptime.core.diff import Diff, diff
 from sleeptime.core.errors import (
     BudgetError,
@@ -45,6 +47,7 @@ from sleeptime.core.errors import (
     InputError,
     ModelNotChosenError,
     NothingLearnedError,
+    SleeptimeError,
     StoreError,
     VersionNotFoundError,
 )
@@ -56,12 +59,14 @@ from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Query, Sees
 from sleeptime.core.staleness import Edit
 from sleeptime.core.usage import PriceCard, Usage
+from sleeptime.core.watching import UNDECIDED, Decided, Lesson, Part, Watched
 from sleeptime.jobs import Hold, Worker, held, lease_on
 from sleeptime.models import open_model
 from sleeptime.models.metered import Metered
 from sleeptime.models.prices import load_cards, price_card
 from sleeptime.models.protocol import Model
 from sleeptime.models.retrying import Retrying
+from sleeptime.scheduler import LOOK, Rules, Scheduler
 from sleeptime.settings import Settings, load
 from sleeptime.sleeper import Sleeper, begin
 from sleeptime.store import Sleep, Store, Summary, open_store
@@ -72,6 +77,8 @@ SETTINGS_FILE = "settings.toml"
 LONGEST_YIELD_S = 30.0
 """A stream of queries without a gap does not keep a sleep from its next round for longer."""
 CAP_PAUSE_S = 0.1
+MOST_IN_A_RUN = 10_000
+"""Looks for what to sleep on in one run; enough to decide on a million contexts that are new."""
 
 
 def home(environ: Mapping[str, str]) -> Path:
@@ -101,6 +108,15 @@ class Forecast:
     tokens_without_sleep: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acted:
+    """A sleep that was decided on: what was learned, or the error that stopped it; `outcome` says so in words."""
+
+    decision: Decision
+    learned: LearnedContext | None
+    outcome: str
+
+
 class Engine:
     """Contexts, sleeping, answering and the ledger, over one store.
 
@@ -114,6 +130,7 @@ class Engine:
         model: str | Model | None = None,
         sleep_model: str | Model | None = None,
         cards: Sequence[PriceCard] = (),
+        rules: Rules = Rules(),
         settings: Settings = Settings(),
         environ: Mapping[str, str] | None = None,
         clock_s: Callable[[], float] = time.monotonic,
@@ -124,6 +141,7 @@ class Engine:
         self._test_model = model or self._environ.get("SLEEPTIME_MODEL")
         self._sleep_model = sleep_model or self._environ.get("SLEEPTIME_SLEEP_MODEL") or self._test_model
         self._cards = tuple(cards)
+        self.rules = rules
         self._clock_s = clock_s
         self._now = now
         self._opened: dict[str, Model] = {}
@@ -141,6 +159,7 @@ class Engine:
         model: str | Model | None = None,
         sleep_model: str | Model | None = None,
         prices: Path | None = None,
+        rules: Rules | None = None,
         caps: Caps | None = None,
         lease_s: float | None = None,
         worker: bool = False,
@@ -152,6 +171,7 @@ class Engine:
         model        `provider:model` for answers; else `$SLEEPTIME_MODEL`
         sleep_model  the one that sleeps; else `$SLEEPTIME_SLEEP_MODEL`, else the same
         prices       a TOML file of price cards; else `prices.toml` in `home()` if there is one
+        rules        how it decides what to sleep on; else as `Rules.read` finds them in *environ*
         caps         what all sleeps may spend together; else `[caps]` of `settings.toml` in `home()`
         lease_s      how long a worker may be silent before it is taken for dead; else `[worker]` there, else 15
         worker       do queued jobs in the background for as long as the engine is open
@@ -162,10 +182,19 @@ class Engine:
         place = home(environ)
         cards_file = prices or place / PRICES_FILE
         cards = load_cards(cards_file) if prices or cards_file.exists() else ()
+        rules = rules or Rules.read(environ)
         settings = load(place / SETTINGS_FILE)
         settings = replace(settings, caps=caps or settings.caps, lease_s=lease_s or settings.lease_s)
         store = await open_store(database or environ.get("SLEEPTIME_DATABASE") or place / DATABASE_FILE)
-        engine = cls(store, model=model, sleep_model=sleep_model, cards=cards, settings=settings, environ=environ)
+        engine = cls(
+            store,
+            model=model,
+            sleep_model=sleep_model,
+            cards=cards,
+            rules=rules,
+            settings=settings,
+            environ=environ,
+        )
         working = engine.worker()
         running = asyncio.create_task(working.run()) if worker else None
         try:
@@ -507,6 +536,7 @@ class Engine:
             )
         check_text(question)
         context = await self.store.context(name)
+        is_own = learned is None
         if learned is None and sees != "context":
             learned = await self.store.learned(context.id, version)
             if learned is None and version is not None:
@@ -536,8 +566,86 @@ class Engine:
             answer = await Answerer(metered, price, self._clock_s).answer(
                 query, context, learned, budget=budget, on_text=on_text
             )
-        await self.store.keep_answer(context.id, work_id, answer, self._now())
+        scheduler = self._scheduler()
+        taught = await self.store.taught(str(level))
+        notes = staleness.shown(learned, context) if learned else None
+
+        def teaches(watched: Watched) -> Lesson:
+            is_anticipated = None if notes is None else was_anticipated(question, notes)
+            return scheduler.learn(watched, answer, taught, is_anticipated=is_anticipated)
+
+        await self.store.keep_answer(context.id, work_id, answer, self._now(), teaches=teaches if is_own else None)
         return answer
+
+    async def decide(self, name: str) -> Decision | None:
+        """Decide whether to sleep on a context now, under the guard; None where all of it has notes. Spends nothing."""
+        return await self._scheduler().decide((await self.store.context(name)).id)
+
+    async def decisions(self, limit: int = LOOK) -> Sequence[Decision]:
+        """The contexts that should be slept on now, highest expected net saving per token first.
+
+        Those that the guard holds back stand in their place, with that reason.
+        """
+        return await self._scheduler().decisions(limit)
+
+    async def why(self, name: str, *, limit: int = 20) -> Sequence[Decided]:
+        """The last decisions on a context and what came of them, newest first: each where the reason became another."""
+        return await self.store.decisions((await self.store.context(name)).id, limit=limit)
+
+    async def sleep_where_it_pays(
+        self,
+        plan: Plan = Plan(),
+        *,
+        limit: int | None = None,
+        on_decision: Callable[[Decision], None] | None = None,
+        on_acted: Callable[[Acted], None] | None = None,
+    ) -> Sequence[Acted]:
+        """Sleep on one context after another, the best first, until none pays or a cap is reached.
+
+        The caps of *plan* hold for all together; each sleep is capped at the price it was decided at as well.
+        *limit* is how many to sleep on at most. A sleep that fails is told as its outcome, and the next one is begun.
+        """
+        acted: list[Acted] = []
+        tried: set[str] = set()
+        budget: Budget | None = plan.budget
+        scheduler = self._scheduler()
+        for _ in range(MOST_IN_A_RUN):
+            if budget is None or (limit is not None and len(acted) >= limit):
+                break
+            wanted = await scheduler.decisions(LOOK + len(tried))
+            best = next((each for each in wanted if each.is_sleep and each.prospect.name not in tried), None)
+            if best is None and await scheduler.is_behind():
+                continue
+            if best is None:
+                break
+            tried.add(best.prospect.name)
+            if on_decision is not None:
+                on_decision(best)
+            done = await self._act(best, replace(plan, budget=scheduler.budget(best, budget)))
+            acted.append(done)
+            if on_acted is not None:
+                on_acted(done)
+            if done.learned is not None:
+                budget = budget.less(done.learned.usage, done.learned.cost_usd)
+        return acted
+
+    async def _act(self, decision: Decision, plan: Plan) -> Acted:
+        """Sleep as was decided, and keep the decision with what came of it."""
+        context_id = (await self.store.context(decision.prospect.name)).id
+        learned = None
+        try:
+            learned = await self.sleep(context_id, plan)
+        except StoreError:
+            raise
+        except SleeptimeError as error:
+            outcome = f"failed: {error}"
+        else:
+            outcome = _outcome(learned)
+        if learned is None or not learned.version:
+            await self.store.watch(context_id, _began_anew)
+        watched = await self.store.watched(context_id)
+        await self.store.keep_decisions([(watched, Decided.of(decision, context_id, self._now(), outcome=outcome))])
+        return Acted(decision=decision, learned=learned, outcome=outcome)
 
     async def log_prob(self, name: str, question: str) -> LogProb:
         """Log P(question | context), natural log, under the model that answers. Its calls are rows of phase "score".
@@ -576,6 +684,12 @@ class Engine:
     def price_card(self, model_name: str) -> PriceCard | None:
         """Find what a model's tokens cost today: a card of the user's, else a published price, else None."""
         return price_card(model_name, cards=self._cards, today=self._now().date())
+
+    def _scheduler(self) -> Scheduler:
+        """What decides, at today's prices. No model is opened for it: a name is enough to find its price."""
+        models = (self._sleep_model, self._test_model or self._sleep_model)
+        sleep, test = (self.price_card(name) if name else None for name in map(_name, models))
+        return Scheduler(self.store, self.rules, sleep, test, self._now)
 
     async def _model(self, wanted: str | Model | None) -> Model:
         if wanted is None:
@@ -664,6 +778,26 @@ def _changes(context: Context, sleeper: Sleeper, plan: Plan, newest: LearnedCont
         return None
     changed = changes(context, newest)
     return changed if changed.kept else None
+
+
+def _name(wanted: str | Model | None) -> str | None:
+    return wanted if wanted is None or isinstance(wanted, str) else wanted.name
+
+
+def _outcome(learned: LearnedContext) -> str:
+    """Say what a sleep came to, in words."""
+    spent = f"{learned.usage.output_tokens:,} tokens"
+    if learned.stop_reason == "unchanged":
+        return f"version {learned.version} stands"
+    if not learned.version:
+        return f"nothing learned ({learned.stop_reason}) for {spent}"
+    return f"version {learned.version}: {len(learned.notes)} notes for {spent} ({learned.stop_reason})"
+
+
+def _began_anew(watched: Watched) -> Watched:
+    """Let what lacks notes after a sleep that brought none earn its next one from now on."""
+    parts = tuple(Part(since=watched.seen.queries, characters=part.characters) for part in watched.parts)
+    return replace(watched, parts=parts, wants=UNDECIDED)
 
 
 def _has_caps(budget: Budget) -> bool:

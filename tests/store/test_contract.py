@@ -14,12 +14,17 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from sleeptime.core.budget import Level
 from sleeptime.core.context import Context, Span
+from sleeptime.core.deciding import Portfolio
 from sleeptime.core.errors import ContextNotFoundError, NameTakenError, StoreError
+from sleeptime.core.forecasting import Prior
 from sleeptime.core.ledger import Call, Phase, Totals
 from sleeptime.core.notes import Draft, LearnedContext, Note
 from sleeptime.core.query import Answer, Query
+from sleeptime.core.saving import Tally
 from sleeptime.core.usage import Usage
+from sleeptime.core.watching import DOLLARS, TOKENS, UNDECIDED, Decided, Lesson, Part, Watched, begun
 from sleeptime.store import Sleep, SqlStore, Store, Summary, open_store
+from sleeptime.store.sql import MOST_DECISIONS
 
 pytestmark = pytest.mark.anyio
 
@@ -840,3 +845,158 @@ async def test_a_version_is_read_whole_or_not_at_all_while_it_is_forgotten(store
         await asyncio.gather(*(read(context) for _ in range(4)), store.forget(context.id))
 
     assert set(seen) == {50}
+
+
+# Decisions
+
+
+def a_decided(number: int = 0, *, context_id: str = "cboxes", outcome: str = "") -> Decided:
+    return Decided(
+        at=NOON + timedelta(seconds=number),
+        context_id=context_id,
+        reason="not-due",
+        sentence=f"sentence {number} {WILD}",
+        unit=TOKENS,
+        price=5400.5,
+        tokens=2**40,
+        saving=0.25,
+        expected=None if number % 2 else 1.5,
+        queries_seen=number,
+        extra_paid=1e-9,
+        limit=3.5,
+        outcome=outcome,
+    )
+
+
+def asked(watched: Watched, *, wants: float | None) -> Watched:
+    return replace(watched, seen=watched.seen.asked(watched.seen.added_days + 1), reason="pays", wants=wants)
+
+
+async def test_a_context_is_watched_from_when_it_is_added_and_until_it_is_forgotten(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+
+    assert await store.watched(context.id) == begun(context)
+    assert [each.decision for each in await store.summaries()] == [""]
+    await store.forget(context.id)
+    with pytest.raises(ContextNotFoundError):
+        await store.watched(context.id)
+    with pytest.raises(ContextNotFoundError):
+        await store.watch(context.id, lambda watched: watched)
+
+
+async def test_what_is_watched_is_kept_as_it_was_changed_by_many_at_once(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+    tally = Tally(answers=0.5, total=0.25, squares=0.125)
+
+    def change(watched: Watched) -> Watched:
+        seen = watched.seen.asked(watched.seen.added_days + watched.seen.queries)
+        return replace(watched, seen=seen, without=watched.without + tally, level="v2", edits=watched.edits + 2)
+
+    await asyncio.gather(*(store.watch(context.id, change) for _ in range(8)))
+
+    watched = await store.watched(context.id)
+    assert (watched.seen.queries, watched.seen.talks, watched.edits, watched.level) == (8, 8, 16, "v2")
+    assert watched.without == Tally(answers=4.0, total=2.0, squares=1.0)
+    assert watched.parts == (Part(since=0, characters=len(context.text)),)
+    assert watched.wants == UNDECIDED
+
+
+async def test_an_answer_teaches_in_its_own_transaction(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+    decided = a_decided()
+    one = Tally(answers=1.0, total=2.0, squares=4.0)
+
+    def teaches(watched: Watched) -> Lesson:
+        return Lesson(
+            watched=asked(watched, wants=2.0),
+            groups={("without", "", ""): one, ("with", "v2", "low"): one},
+            portfolios={TOKENS: Portfolio(saved=3.0, without_sleep=5.0)},
+            decided=decided,
+        )
+
+    await asyncio.gather(
+        *(store.keep_answer(context.id, f"w{n}", an_answer(n), NOON, teaches=teaches) for n in range(6))
+    )
+
+    taught = await store.taught()
+    assert taught.groups == {
+        ("without", "", ""): Tally(answers=6.0, total=12.0, squares=24.0),
+        ("with", "v2", "low"): Tally(answers=6.0, total=12.0, squares=24.0),
+    }
+    assert (await store.taught("v0")).groups.keys() == {("without", "", "")}
+    assert taught.portfolio(TOKENS) == Portfolio(saved=18.0, without_sleep=30.0)
+    assert (await store.watched(context.id)).seen.queries == 6
+    assert await store.decisions(context.id) == [decided] * 6
+    assert [each.decision for each in await store.summaries()] == ["pays"]
+
+    def fails(_: Watched) -> Lesson:
+        raise ValueError("nothing to learn")
+
+    with pytest.raises(ValueError, match="nothing to learn"):
+        await store.keep_answer(context.id, "w9", an_answer(9), NOON, teaches=fails)
+    assert len(await store.answers(context.id)) == 6
+
+
+async def test_what_is_spent_before_queries_counts_as_slept(store: SqlStore) -> None:
+    await store.record(a_call(1, phase=Phase.SLEEP, cost_usd=0.5))
+    await store.record(a_call(2, phase=Phase.VERIFY, cost_usd=None))
+    await store.record(a_call(3, phase=Phase.TEST))
+
+    taught = await store.taught()
+
+    assert taught.portfolio(TOKENS) == Portfolio(slept=2.0 * SPENT.output_tokens)
+    assert taught.portfolio(DOLLARS) == Portfolio(slept=0.5)
+
+
+async def test_those_that_want_sleep_most_come_first_behind_as_many_undecided_ones(store: SqlStore) -> None:
+    for name, wants in (("low", 1.0), ("none", None), ("high", 7.5), ("new", UNDECIDED)):
+        context = await store.add_context(a_context(name))
+        await store.watch(context.id, lambda watched, wants=wants: asked(watched, wants=wants))
+
+    assert [each.name for each in await store.wanted(9)] == ["new", "high", "low"]
+    assert [each.name for each in await store.wanted(1)] == ["new", "high"]
+
+
+async def test_a_decision_is_settled_unless_its_context_changed_meanwhile(store: SqlStore) -> None:
+    context = await store.add_context(a_context())
+    first = await store.watched(context.id)
+    later = await store.watch(context.id, lambda watched: asked(watched, wants=1.0))
+
+    await store.keep_decisions([(replace(first, reason="wait", wants=None), a_decided(1))])
+    assert await store.watched(context.id) == later
+    assert await store.decisions(context.id) == []
+
+    await store.keep_decisions([(replace(later, reason="wait", wants=None, edits=99), a_decided(2)), (first, None)])
+    assert await store.watched(context.id) == replace(later, reason="wait", wants=None)
+    assert await store.decisions(context.id) == [a_decided(2)]
+
+
+async def test_old_decisions_make_room_for_new_ones_of_their_context(store: SqlStore) -> None:
+    watched = [await _watched_of(store, name) for name in ("boxes", "jars")]
+    await store.keep_decisions([(watched[1], a_decided(0, context_id="cjars"))])
+
+    for number in range(MOST_DECISIONS + 7):
+        await store.keep_decisions([(watched[0], a_decided(number, outcome="version 1"))])
+
+    kept = await store.decisions("cboxes", limit=1000)
+    assert [each.queries_seen for each in kept] == list(range(MOST_DECISIONS + 6, 6, -1))
+    assert await store.decisions("cboxes", limit=1) == [a_decided(MOST_DECISIONS + 6, outcome="version 1")]
+    assert len(await store.decisions("cjars")) == 1
+
+
+async def _watched_of(store: SqlStore, name: str) -> Watched:
+    return await store.watched((await store.add_context(a_context(name))).id)
+
+
+async def test_priors_are_kept_by_kind_and_peers_are_those_of_the_kind(store: SqlStore) -> None:
+    for name in ("boxes", "jars"):
+        await store.add_context(a_context(name))
+    await store.add_context(replace(a_context("talk"), source="talk.jsonl"))
+
+    await store.keep_prior("txt", Prior(shape=1.0), 20.5)
+    await store.keep_prior("txt", Prior(shape=2.0), 24.5)
+
+    assert (await store.taught()).priors == {"txt": (24.5, Prior(shape=2.0))}
+    assert await store.peers("txt", 9) == [begun(a_context()).seen] * 2
+    assert len(await store.peers("txt", 1)) == 1
+    assert await store.peers("md", 9) == []

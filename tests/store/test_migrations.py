@@ -24,7 +24,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sleeptime.core.context import EVERYWHERE, fingerprint, sections
 from sleeptime.core.errors import StoreError
+from sleeptime.core.forecasting import Seen
 from sleeptime.core.staleness import stale
+from sleeptime.core.watching import UNDECIDED, Part, days
 from sleeptime.store import Sleep, migrations, open_store, tables
 
 pytestmark = pytest.mark.anyio
@@ -218,6 +220,36 @@ async def test_a_database_from_before_edits_learns_which_sections_its_evidence_i
 
         _, edited = await store.edit_context("c1", lambda c: replace(c, text=TEXT.replace("Line 20", "Line 21")))
         assert stale(learned, edited) == {"n2", "n3", "n4", "n5"}
+
+
+async def test_contexts_from_before_decisions_are_watched(database: str) -> None:
+    await fill_as_before(database)
+    at = datetime(2026, 5, 6, tzinfo=UTC)
+    plain = engine(database)
+    async with plain.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO contexts (id, name, fingerprint, characters, source, created_at, text) "
+                "VALUES ('c2', 'new', 'f', 7, 'a/new.md', :at, 'Seven.!')"
+            ).bindparams(at=at)
+        )
+        await connection.execute(
+            text(
+                "INSERT INTO answers (work_id, context_id, at, question, level, sees, model, text, thinking, "
+                "input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, latency_s, finish_reason) "
+                "VALUES ('w1', 'c1', :at, '?', 'v3', 'context', 'm', 'x', '', 1, 0, 1, 0, 1.0, 'stop')"
+            ).bindparams(at=at)
+        )
+    await plain.dispose()
+
+    async with aclosing(await open_store(database)) as store:
+        slept_on, new = await store.watched("c1"), await store.watched("c2")
+
+        assert (slept_on.parts, slept_on.wants) == ((), None)
+        assert (slept_on.seen.queries, slept_on.seen.talks, slept_on.seen.last_days) == (1, 1, days(at))
+        assert (new.parts, new.wants) == ((Part(since=0, characters=7),), UNDECIDED)
+        assert (new.kind, new.seen) == ("md", Seen(added_days=days(at)))
+        assert [each.name for each in await store.wanted(9)] == ["new"]
 
 
 async def test_versions_are_guarded_again_after_the_migration(database: str) -> None:

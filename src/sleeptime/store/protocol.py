@@ -9,17 +9,19 @@ from typing import Protocol
 
 from sleeptime.core.caps import Caps, Reservation
 from sleeptime.core.context import Context
+from sleeptime.core.forecasting import Prior, Seen
 from sleeptime.core.job import Job, JobState, Lease
 from sleeptime.core.ledger import Call, Totals
 from sleeptime.core.notes import Draft, LearnedContext
 from sleeptime.core.query import Answer
+from sleeptime.core.watching import Decided, Lesson, Taught, Watched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """One line of `sleeptime list`: a context without its text. Lengths in characters.
 
-    `is_edited`: the newest version was learned from another text than this.
+    `is_edited`: the newest version was learned from another text than this. `decision` is the reason of the last one.
     """
 
     id: str
@@ -30,6 +32,7 @@ class Summary:
     notes: int
     slept_at: datetime | None
     is_edited: bool = False
+    decision: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,12 +207,58 @@ class Store(Protocol):
         """
         ...
 
-    async def keep_answer(self, context_id: str, work_id: str, answer: Answer, at: datetime) -> None:
-        """Keep a query with its answer."""
+    async def keep_answer(
+        self,
+        context_id: str,
+        work_id: str,
+        answer: Answer,
+        at: datetime,
+        *,
+        teaches: Callable[[Watched], Lesson] | None = None,
+    ) -> None:
+        """Keep a query with its answer, and what it *teaches* of its context and of all together."""
         ...
 
     async def answers(self, context_id: str, *, limit: int = 20) -> Sequence[Answer]:
         """The newest answers of a context, newest first."""
+        ...
+
+    async def watched(self, context_id: str) -> Watched:
+        """What decisions need to know of one context. Raises ContextNotFoundError."""
+        ...
+
+    async def watch(self, context_id: str, change: Callable[[Watched], Watched]) -> Watched:
+        """Keep what *change* makes of what is watched of a context.
+
+        Of several at once each sees what the others made. Raises ContextNotFoundError.
+        """
+        ...
+
+    async def wanted(self, limit: int) -> Sequence[Watched]:
+        """Up to *limit* contexts not decided on since they changed, then as many that want to be slept on most."""
+        ...
+
+    async def peers(self, kind: str, limit: int) -> Sequence[Seen]:
+        """When contexts of one kind were asked, of up to *limit* of them, always the same ones."""
+        ...
+
+    async def taught(self, level: str | None = None) -> Taught:
+        """What all contexts taught together, with the groups of one level, or of all levels."""
+        ...
+
+    async def keep_prior(self, kind: str, prior: Prior, fitted_days: float) -> None:
+        """Keep the prior of a kind in place of the one before."""
+        ...
+
+    async def keep_decisions(self, settled: Sequence[tuple[Watched, Decided | None]]) -> None:
+        """Keep reason and `wants` of contexts, and decisions that are new; old ones of the same context make room.
+
+        What else is watched of a context is left alone, and so is one that was forgotten or changed meanwhile.
+        """
+        ...
+
+    async def decisions(self, context_id: str, *, limit: int = 20) -> Sequence[Decided]:
+        """The last decisions on a context, newest first."""
         ...
 
     async def aclose(self) -> None:

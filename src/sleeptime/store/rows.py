@@ -12,12 +12,15 @@ from typing import Any
 
 from sleeptime.core.budget import Budget, Level
 from sleeptime.core.context import Context, Span, fingerprint
+from sleeptime.core.forecasting import Seen
 from sleeptime.core.job import Job
 from sleeptime.core.ledger import Call, Phase, Totals
 from sleeptime.core.notes import Draft, LearnedContext, Note
 from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Query
+from sleeptime.core.saving import Tally
 from sleeptime.core.usage import Usage
+from sleeptime.core.watching import Decided, Part, Watched
 from sleeptime.store.protocol import Sleep
 
 Row = Mapping[Any, Any]  # Any: a column holds a text, a number, a time or nothing
@@ -96,11 +99,16 @@ def learned_of(row: Row, notes: Sequence[Row]) -> LearnedContext:
         failed_rounds=row["failed_rounds"],
         samples=row["samples"],
         created_at=row["created_at"],
-        sections=tuple(json.loads(row["sections"])),
+        sections=sections_of(row["sections"]),
         plan=row["plan"],
         based_on=row["based_on"],
         rolled_back_from=row["rolled_back_from"],
     )
+
+
+def sections_of(text: str) -> tuple[str, ...]:
+    """Read fingerprints of sections."""
+    return tuple(json.loads(text))
 
 
 def sleep_row(sleep: Sleep) -> Row:
@@ -124,7 +132,7 @@ def sleep_of(row: Row, drafts: Sequence[str]) -> Sleep:
         plan=row["plan"],
         drafts=tuple(draft_of(draft) for draft in drafts),
         context_fingerprint=row["context_fingerprint"],
-        sections=tuple(json.loads(row["sections"])),
+        sections=sections_of(row["sections"]),
         based_on=row["based_on"],
     )
 
@@ -266,6 +274,76 @@ def answer_of(row: Row) -> Answer:
         version=row["version"],
         thinking=row["thinking"],
     )
+
+
+def watched_row(watched: Watched) -> Row:
+    """Write what is watched of a context as columns, without what stands in the context's own row."""
+    return {
+        "context_id": watched.context_id,
+        "kind": watched.kind,
+        "sections": watched.sections,
+        "added_days": watched.seen.added_days,
+        "queries": watched.seen.queries,
+        "talks": watched.seen.talks,
+        "last_days": watched.seen.last_days,
+        "parts": json.dumps([(part.since, part.characters) for part in watched.parts]),
+        "edits": watched.edits,
+        "level": watched.level,
+        "arrived": watched.arrived,
+        "anticipated": watched.anticipated,
+        **tally_row(watched.without, "without_"),
+        **tally_row(watched.assisted, "assisted_"),
+        "reason": watched.reason,
+        "wants": watched.wants,
+    }
+
+
+def watched_of(row: Row) -> Watched:
+    """Read what is watched of a context, from its row joined with the context's name and length."""
+    return Watched(
+        context_id=row["context_id"],
+        name=row["name"],
+        characters=row["characters"],
+        kind=row["kind"],
+        sections=row["sections"],
+        seen=seen_of(row),
+        parts=tuple(Part(since=since, characters=characters) for since, characters in json.loads(row["parts"])),
+        edits=row["edits"],
+        level=row["level"],
+        arrived=row["arrived"],
+        anticipated=row["anticipated"],
+        without=tally_of(row, "without_"),
+        assisted=tally_of(row, "assisted_"),
+        reason=row["reason"],
+        wants=row["wants"],
+    )
+
+
+def seen_of(row: Row) -> Seen:
+    """Read when a context was asked."""
+    return Seen(added_days=row["added_days"], queries=row["queries"], talks=row["talks"], last_days=row["last_days"])
+
+
+def tally_row(tally: Tally, of: str = "") -> dict[str, float]:
+    """Write *tally* as columns whose names begin with *of*."""
+    return {f"{of}answers": tally.answers, f"{of}total": tally.total, f"{of}squares": tally.squares}
+
+
+def tally_of(row: Row, of: str = "") -> Tally:
+    """Read a tally from columns whose names begin with *of*."""
+    return Tally(answers=row[f"{of}answers"], total=row[f"{of}total"], squares=row[f"{of}squares"])
+
+
+def decided_row(decided: Decided) -> Row:
+    """Write a decision as columns."""
+    written = {field.name: getattr(decided, field.name) for field in fields(decided)}
+    return {"bound": written.pop("limit"), **written}
+
+
+def decided_of(row: Row) -> Decided:
+    """Read a decision."""
+    written = {field.name: row["bound" if field.name == "limit" else field.name] for field in fields(Decided)}
+    return Decided(**written)
 
 
 def draft_json(draft: Draft) -> str:

@@ -14,7 +14,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import astuple, replace
+from dataclasses import asdict, astuple, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -46,6 +47,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from sleeptime.core.caps import Caps, Reservation
 from sleeptime.core.context import Context
+from sleeptime.core.deciding import Portfolio
 from sleeptime.core.errors import (
     ContextNotFoundError,
     DatabaseBusyError,
@@ -55,13 +57,28 @@ from sleeptime.core.errors import (
     NameTakenError,
     StoreError,
 )
+from sleeptime.core.forecasting import Prior, Seen
 from sleeptime.core.job import Job, JobState, Lease
 from sleeptime.core.ledger import Call, Totals
 from sleeptime.core.notes import Draft, LearnedContext
 from sleeptime.core.query import Answer
+from sleeptime.core.watching import UNDECIDED, Decided, Lesson, Taught, Watched, begun, rewatched
 from sleeptime.store import rows, tables, work
 from sleeptime.store.protocol import Sleep, Summary
-from sleeptime.store.tables import answers, calls, contexts, drafts, learned_contexts, notes, sleeps
+from sleeptime.store.tables import (
+    answers,
+    calls,
+    contexts,
+    decisions,
+    drafts,
+    learned_contexts,
+    notes,
+    portfolios,
+    priors,
+    sleeps,
+    taught,
+    watched,
+)
 
 BUSY_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 10.0
@@ -69,6 +86,8 @@ WAL_ATTEMPTS = 50
 WAL_PAUSE_S = 0.1
 MIGRATION_PAUSE_S = 0.01
 SHORTEST_ID_PREFIX = 4
+MOST_DECISIONS = 50
+"""Decisions kept of one context; older ones make room."""
 _MIGRATION_LOCK = 0x51EE_B71E  # any number will do, as long as all versions of sleeptime use the same
 _migration_here = threading.Lock()  # of threads, for each may have an event loop of its own
 _URL_OPTIONS = {"host", "port", "ssl", "prepared_statement_cache_size"}
@@ -190,6 +209,7 @@ class SqlStore:
                 found = (await connection.execute(named)).mappings().one_or_none()
                 if found is None:
                     await connection.execute(insert(contexts), rows.context_row(context))
+                    await connection.execute(insert(watched), rows.watched_row(begun(context)))
                     return context
         except _AlreadyStoredError as error:
             # Another process took the name between the look and the insert (PostgreSQL), or the id is not new.
@@ -216,6 +236,12 @@ class SqlStore:
             after = replace(before, text=changed.text, source=changed.source)
             if after != before:
                 await connection.execute(update(contexts).where(of_context).values(**rows.context_row(after)))
+                of_newest = learned_contexts.c.context_id == context_id
+                newest = select(learned_contexts.c.sections).where(of_newest)
+                slept_on = await connection.scalar(newest.order_by(learned_contexts.c.version.desc()).limit(1))
+                sections = None if slept_on is None else rows.sections_of(slept_on)
+                watched_now = rewatched(await _watched(connection, context_id), after, sections, before)
+                await _keep_watched(connection, watched_now)
         return before, after
 
     async def context(self, name: str) -> Context:
@@ -223,16 +249,14 @@ class SqlStore:
 
         A name goes before an id, and a whole id before a beginning. Raises ContextNotFoundError.
         """
-        matches: list[ColumnElement[bool]] = [contexts.c.name == name, contexts.c.id == name]
-        if len(name) >= SHORTEST_ID_PREFIX:
-            matches.append(func.substr(contexts.c.id, 1, len(name), type_=contexts.c.id.type) == name)
+        found = select(contexts.c.id, contexts.c.name)
+        begins = func.substr(contexts.c.id, 1, len(name), type_=contexts.c.id.type) == name
         async with self._reading() as connection:
-            found = (await connection.execute(select(contexts.c.id, contexts.c.name).where(or_(*matches)))).all()
-            for group in ([r.id for r in found if r.name == name], [r.id for r in found if r.id == name]):
-                if group:
-                    break
-            else:
-                group = [r.id for r in found]
+            # Names and whole ids have an index. Beginnings are looked for in all rows, where nothing else is found.
+            exact = (await connection.execute(found.where(or_(contexts.c.name == name, contexts.c.id == name)))).all()
+            group = [r.id for r in exact if r.name == name] or [r.id for r in exact]
+            if not group and len(name) >= SHORTEST_ID_PREFIX:
+                group = [r.id for r in (await connection.execute(found.where(begins))).all()]
             if len(group) != 1:
                 raise ContextNotFoundError(name)
             row = (await connection.execute(select(contexts).where(contexts.c.id == group[0]))).mappings().one()
@@ -257,9 +281,10 @@ class SqlStore:
                 func.coalesce(learned_contexts.c.note_count, 0).label("notes"),
                 learned_contexts.c.created_at.label("slept_at"),
                 func.coalesce(is_edited, false()).label("is_edited"),
+                watched.c.reason.label("decision"),
             )
-            .outerjoin_from(
-                contexts,
+            .join_from(contexts, watched, watched.c.context_id == contexts.c.id)
+            .outerjoin(
                 learned_contexts,
                 (learned_contexts.c.context_id == contexts.c.id) & (learned_contexts.c.version == newest),
             )
@@ -302,6 +327,9 @@ class SqlStore:
             await connection.execute(insert(learned_contexts), {**rows.learned_row(published), "sleep_id": sleep_id})
             if published.notes:
                 await connection.execute(insert(notes), rows.note_rows(published))
+            row = (await connection.execute(select(contexts).where(contexts.c.id == learned.context_id))).mappings()
+            before = await _watched(connection, learned.context_id)
+            await _keep_watched(connection, rewatched(before, rows.context_of(row.one()), published.sections))
             if job_id is not None:
                 await work.end_job(connection, job_id, "done", version=published.version)
         return published
@@ -506,13 +534,36 @@ class SqlStore:
 
     # Answers
 
-    async def keep_answer(self, context_id: str, work_id: str, answer: Answer, at: datetime) -> None:
-        """Keep a query with its answer. Raises ContextNotFoundError where the context was forgotten meanwhile."""
+    async def keep_answer(
+        self,
+        context_id: str,
+        work_id: str,
+        answer: Answer,
+        at: datetime,
+        *,
+        teaches: Callable[[Watched], Lesson] | None = None,
+    ) -> None:
+        """Keep a query with its answer, and what it *teaches* of its context and of all together.
+
+        Raises ContextNotFoundError where the context was forgotten meanwhile.
+        """
         async with self._writing() as connection:
             await _hold(connection, context_id)
             await connection.execute(
                 insert(answers), {"context_id": context_id, "work_id": work_id, "at": at, **rows.answer_row(answer)}
             )
+            if teaches is None:
+                return
+            lesson = teaches(await _watched(connection, context_id))
+            await _keep_watched(connection, lesson.watched)
+            if lesson.decided:
+                await _keep_decisions(connection, [lesson.decided])
+            # Rows that all contexts share come last, in one order, so that writers wait for one another briefly.
+            for (outcome, level, band), tally in sorted(lesson.groups.items()):
+                key = {"outcome": outcome, "level": level, "band": band}
+                await self._add(connection, taught, key, rows.tally_row(tally))
+            for unit, portfolio in sorted(lesson.portfolios.items()):
+                await self._add_portfolio(connection, unit, portfolio)
 
     async def answers(self, context_id: str, *, limit: int = 20) -> Sequence[Answer]:
         """The newest answers of a context, newest first."""
@@ -524,6 +575,110 @@ class SqlStore:
         )
         async with self._reading() as connection:
             return [rows.answer_of(row) for row in (await connection.execute(statement)).mappings()]
+
+    # Decisions
+
+    async def watched(self, context_id: str) -> Watched:
+        """What decisions need to know of one context. Raises ContextNotFoundError."""
+        async with self._reading() as connection:
+            return await _watched(connection, context_id)
+
+    async def watch(self, context_id: str, change: Callable[[Watched], Watched]) -> Watched:
+        """Keep what *change* makes of what is watched of a context. Of several at once each sees the others' changes.
+
+        Raises ContextNotFoundError.
+        """
+        async with self._writing() as connection:
+            await _hold(connection, context_id)
+            changed = change(await _watched(connection, context_id))
+            await _keep_watched(connection, changed)
+        return changed
+
+    async def wanted(self, limit: int) -> Sequence[Watched]:
+        """Up to *limit* contexts not decided on since they changed, then as many that want to be slept on most."""
+        wants = watched.c.wants
+        groups = (wants == UNDECIDED, wants < UNDECIDED)
+        async with self._reading() as connection:
+            found = [
+                (await connection.execute(_WATCHED.where(group).order_by(wants.desc()).limit(limit))).mappings().all()
+                for group in groups
+            ]
+        return [rows.watched_of(row) for group in found for row in group]
+
+    async def peers(self, kind: str, limit: int) -> Sequence[Seen]:
+        """When contexts of one kind were asked, of up to *limit* of them, always the same ones: ids are random."""
+        columns = (watched.c.added_days, watched.c.queries, watched.c.talks, watched.c.last_days)
+        statement = select(*columns).where(watched.c.kind == kind).order_by(watched.c.context_id).limit(limit)
+        async with self._reading() as connection:
+            return [rows.seen_of(row) for row in (await connection.execute(statement)).mappings()]
+
+    async def taught(self, level: str | None = None) -> Taught:
+        """What all contexts taught together, with the groups of one level, or of all levels."""
+        statement = select(taught)
+        if level is not None:
+            statement = statement.where(taught.c.level.in_(["", level]))
+        async with self._reading() as connection:
+            groups = (await connection.execute(statement)).mappings().all()
+            units = (await connection.execute(select(portfolios))).mappings().all()
+            kinds = (await connection.execute(select(priors))).mappings().all()
+        return Taught(
+            groups={(row["outcome"], row["level"], row["band"]): rows.tally_of(row) for row in groups},
+            portfolios={
+                row["unit"]: Portfolio(slept=row["slept"], saved=row["saved"], without_sleep=row["without_sleep"])
+                for row in units
+            },
+            priors={
+                row["kind"]: (
+                    row["fitted_days"],
+                    Prior(shape=row["shape"], days=row["days"], lasting=row["lasting"], goes_on=row["goes_on"]),
+                )
+                for row in kinds
+            },
+        )
+
+    async def keep_prior(self, kind: str, prior: Prior, fitted_days: float) -> None:
+        """Keep the prior of a kind in place of the one before."""
+        values = {"fitted_days": fitted_days, **asdict(prior)}
+        statement = self._insert(priors).values(kind=kind, **values)
+        async with self._writing() as connection:
+            await connection.execute(statement.on_conflict_do_update(index_elements=["kind"], set_=values))
+
+    async def keep_decisions(self, settled: Sequence[tuple[Watched, Decided | None]]) -> None:
+        """Keep reason and `wants` of contexts, and decisions that are new; old ones of the same context make room.
+
+        What else is watched of a context is left alone, and so is one that was forgotten or changed meanwhile.
+        """
+        async with self._writing() as connection:
+            kept: list[Decided] = []
+            for each, decided in sorted(settled, key=lambda pair: pair[0].context_id):
+                row = rows.watched_row(each)
+                as_seen = [watched.c[name] == row[name] for name in ("context_id", "queries", "parts")]
+                changed = update(watched).where(*as_seen).values(reason=each.reason, wants=each.wants)
+                if (await connection.execute(changed)).rowcount and decided:
+                    kept.append(decided)
+            await _keep_decisions(connection, kept)
+
+    async def decisions(self, context_id: str, *, limit: int = 20) -> Sequence[Decided]:
+        """The last decisions on a context, newest first."""
+        of_context = select(decisions).where(decisions.c.context_id == context_id)
+        statement = of_context.order_by(decisions.c.position.desc()).limit(limit)
+        async with self._reading() as connection:
+            return [rows.decided_of(row) for row in (await connection.execute(statement)).mappings()]
+
+    def _insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
+        """An INSERT that may say what happens on a conflict."""
+        return sqlite.insert(table) if self._is_sqlite else postgresql.insert(table)
+
+    async def _add(
+        self, connection: AsyncConnection, table: Table, key: dict[str, str], amounts: dict[str, float]
+    ) -> None:
+        """Add *amounts* to the row of *key*, which begins at nothing."""
+        added = {name: table.c[name] + amount for name, amount in amounts.items()}
+        statement = self._insert(table).values(**key, **amounts)
+        await connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=added))
+
+    async def _add_portfolio(self, connection: AsyncConnection, unit: str, portfolio: Portfolio) -> None:
+        await self._add(connection, portfolios, {"unit": unit}, asdict(portfolio))
 
     # Transactions
 
@@ -576,6 +731,33 @@ async def _hold(connection: AsyncConnection, context_id: str) -> None:
     row = select(contexts.c.id).where(contexts.c.id == context_id).with_for_update()
     if await connection.scalar(row) is None:
         raise ContextNotFoundError(context_id)
+
+
+_WATCHED = select(watched, contexts.c.name, contexts.c.characters).join_from(watched, contexts)
+
+
+async def _watched(connection: AsyncConnection, context_id: str) -> Watched:
+    row = (await connection.execute(_WATCHED.where(watched.c.context_id == context_id))).mappings().one_or_none()
+    if row is None:
+        raise ContextNotFoundError(context_id)
+    return rows.watched_of(row)
+
+
+async def _keep_watched(connection: AsyncConnection, changed: Watched) -> None:
+    row = rows.watched_row(changed)
+    await connection.execute(update(watched).where(watched.c.context_id == changed.context_id).values(**row))
+
+
+async def _keep_decisions(connection: AsyncConnection, kept: Sequence[Decided]) -> None:
+    """Append decisions, and delete what is more than `MOST_DECISIONS` of a context."""
+    for decided in kept:
+        await connection.execute(insert(decisions), rows.decided_row(decided))
+        of_context = select(decisions.c.position).where(decisions.c.context_id == decided.context_id)
+        old = of_context.order_by(decisions.c.position.desc()).offset(MOST_DECISIONS)
+        last = await connection.scalar(old.limit(1))
+        if last is not None:
+            gone = (decisions.c.context_id == decided.context_id) & (decisions.c.position <= last)
+            await connection.execute(delete(decisions).where(gone))
 
 
 async def _versions(

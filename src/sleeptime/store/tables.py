@@ -3,9 +3,12 @@
     contexts ─┬─ learned_contexts ── notes      versions: inserted once, then never changed
               ├─ sleeps ── drafts               unfinished work, a draft for each sample
               ├─ jobs                           sleeps for workers to do
-              └─ answers
+              ├─ answers
+              ├─ watched                        what decisions need to know of it, kept up with every answer
+              └─ decisions                      the last ones, with their numbers
     calls                                       the ledger: appended to, outlives its contexts
     leases, reservations, spending              who sleeps on what; calls under way; sums under the caps
+    taught · portfolios · priors                what all contexts taught together; a trigger adds up what sleeps cost
 
 `HEAD` names the migration after which a database looks like this. Rows of versions
 and of the ledger are guarded by triggers, which only the migrations know.
@@ -34,7 +37,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0003"
+HEAD = "0004"
 VERSION_TABLE = "sleeptime_schema"
 
 _ESCAPE = "\ufdd0"  # a code point that Unicode sets aside for use inside a program
@@ -92,6 +95,11 @@ def _usage() -> list[Column[int]]:
     """Make the four columns of a `Usage`; totals are inclusive."""
     names = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens")
     return [Column(name, BigInteger, nullable=False) for name in names]
+
+
+def _tally(of: str) -> list[Column[float]]:
+    """Make the three columns of a `Tally`."""
+    return [Column(f"{of}{name}", Double, nullable=False) for name in ("answers", "total", "squares")]
 
 
 metadata = MetaData()
@@ -277,4 +285,76 @@ spending = Table(
     Column("nano_usd", BigInteger, nullable=False),
     Column("open_tokens", BigInteger, nullable=False),
     Column("open_nano_usd", BigInteger, nullable=False),
+)
+
+watched = Table(
+    "watched",
+    metadata,
+    Column("context_id", AnyText, ForeignKey("contexts.id", ondelete="CASCADE"), primary_key=True),
+    Column("kind", AnyText, nullable=False),
+    Column("sections", Integer, nullable=False),
+    Column("added_days", Double, nullable=False),
+    Column("queries", Integer, nullable=False),
+    Column("talks", Integer, nullable=False),
+    Column("last_days", Double, nullable=False),
+    Column("parts", Text, nullable=False),
+    Column("edits", Integer, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("arrived", Integer, nullable=False),
+    Column("anticipated", Integer, nullable=False),
+    *_tally("without_"),
+    *_tally("assisted_"),
+    Column("reason", Text, nullable=False),
+    Column("wants", Double),
+    Index("watched_by_wants", "wants"),
+    Index("watched_by_kind", "kind"),
+)
+
+taught = Table(
+    "taught",
+    metadata,
+    Column("outcome", Text, primary_key=True),
+    Column("level", Text, primary_key=True),
+    Column("band", Text, primary_key=True),
+    *_tally(""),
+)
+
+portfolios = Table(
+    "portfolios",
+    metadata,
+    Column("unit", Text, primary_key=True),
+    Column("slept", Double, nullable=False),
+    Column("saved", Double, nullable=False),
+    Column("without_sleep", Double, nullable=False),
+)
+
+priors = Table(
+    "priors",
+    metadata,
+    Column("kind", AnyText, primary_key=True),
+    Column("fitted_days", Double, nullable=False),
+    Column("shape", Double, nullable=False),
+    Column("days", Double, nullable=False),
+    Column("lasting", Double, nullable=False),
+    Column("goes_on", Double, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("position", _Position, primary_key=True),
+    Column("context_id", AnyText, ForeignKey("contexts.id", ondelete="CASCADE"), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("sentence", AnyText, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("price", Double, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("saving", Double, nullable=False),
+    Column("expected", Double),
+    Column("queries_seen", Integer, nullable=False),
+    Column("extra_paid", Double, nullable=False),
+    Column("bound", Double, nullable=False),
+    Column("outcome", AnyText, nullable=False),
+    Index("decisions_by_context", "context_id", "position"),
 )
