@@ -332,6 +332,7 @@ async def test_a_log_probability_is_measured_once_whatever_the_cap(tmp_path: Pat
 
     assert again == first
     assert first.usage == Usage(input_tokens=4)
+    assert opened(tmp_path).spent_usd == 0.0  # it was measured on this machine, whatever the model that answers costs
 
 
 async def test_a_kept_call_is_not_even_counted(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from sleeptime.core.budget import Budget
 from sleeptime.core.caps import Caps, Reservation
 from sleeptime.core.context import Context
 from sleeptime.core.errors import JobNotFoundError, LeaseLostError
-from sleeptime.core.job import Job, Lease
+from sleeptime.core.job import MOST_ATTEMPTS, Job, Lease
 from sleeptime.core.ledger import Call, Phase
 from sleeptime.core.notes import Draft
 from sleeptime.core.plan import Plan
@@ -220,6 +220,21 @@ async def test_the_job_of_a_dead_worker_is_taken_over(store: SqlStore) -> None:
 
     assert claim
     assert (claim[0].id, claim[0].attempts, claim[0].worker) == ("j1", 2, "w")
+
+
+async def test_a_job_whose_workers_all_die_is_given_up(store: SqlStore) -> None:
+    await a_context(store)
+    await store.enqueue(replace(a_job(), attempts=MOST_ATTEMPTS - 1))
+    last = await store.claim("l1", worker="w", seconds=SHORT_S)
+    assert last
+    assert last[0].attempts == MOST_ATTEMPTS
+    await asyncio.sleep(2 * SHORT_S)
+
+    assert await store.claim("l2", worker="w", seconds=SHORT_S) is None
+
+    (job,) = await store.jobs()
+    assert job.state == "failed"
+    assert "100 workers took it up" in (job.error or "")
 
 
 async def test_a_version_and_its_job_end_in_one_transaction(store: SqlStore) -> None:

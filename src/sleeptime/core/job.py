@@ -4,7 +4,7 @@
     running → queued                          handed back, or tried again after an error
 
 A job that says `running` while nobody holds its context's lease is one whose worker died: the next
-worker that looks for work takes it over. This file does not know workers or storage.
+worker that looks for work takes it over, for MOST_ATTEMPTS times at most. This file does not know workers or storage.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from sleeptime.core.plan import Plan
 
 JobState = Literal["queued", "running", "paused", "done", "failed", "cancelled"]
 MOST_FAILURES = 5
+MOST_ATTEMPTS = 100
+"""A job that so many workers took up and none ended is given up: it may be what kills them."""
 FIRST_WAIT_S = 2.0
 LONGEST_WAIT_S = 300.0
 

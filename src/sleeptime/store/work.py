@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Insert, Table, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Insert, Table, and_, delete, exists, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sleeptime.core.caps import Caps, Reservation, Spending, granted, nano_usd
 from sleeptime.core.errors import JobNotFoundError, LeaseLostError
-from sleeptime.core.job import Job, JobState, Lease
+from sleeptime.core.job import MOST_ATTEMPTS, Job, JobState, Lease
 from sleeptime.core.ledger import Call, Phase
 from sleeptime.core.usage import Usage
 from sleeptime.store import rows
@@ -214,6 +214,9 @@ async def claim(connection: AsyncConnection, lease_id: str, *, worker: str, seco
     at = await now(connection)
     is_free = ~exists().where(leases.c.context_id == jobs.c.context_id)
     is_due = or_(jobs.c.waits_until.is_(None), jobs.c.waits_until <= at)
+    is_hopeless = and_(jobs.c.state.in_(("queued", "running")), jobs.c.attempts >= MOST_ATTEMPTS, is_free)
+    why = f"Given up: {MOST_ATTEMPTS} workers took it up and none came to its end."
+    await connection.execute(update(jobs).where(is_hopeless).values(state="failed", error=why, ended_at=at))
     oldest = (
         select(jobs)
         .where(jobs.c.state.in_(("queued", "running")), is_due, is_free)

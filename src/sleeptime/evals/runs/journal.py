@@ -184,13 +184,9 @@ class Journaled:
         )
 
     async def log_prob(self, query: str, *, given: Sequence[Message]) -> LogProb:
-        """Measure, or say again what was measured. A model that can be measured this way is local: no cap applies."""
+        """Measure, or say again what was measured. A model that can be measured this way is local: nobody bills it."""
         key = self._key("log_prob", given, None, query)
-
-        async def unknown() -> None:
-            return None
-
-        return await self._once(key, unknown, lambda: self._model.log_prob(query, given=given), _LOG_PROB)
+        return await self._once(key, None, lambda: self._model.log_prob(query, given=given), _LOG_PROB)
 
     async def count_tokens(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> TokenCount:
         return await self._model.count_tokens(messages, tools=tools)
@@ -214,32 +210,35 @@ class Journaled:
     async def _once(
         self,
         key: str,
-        most_usd: Callable[[], Awaitable[float | None]],
+        most_usd: Callable[[], Awaitable[float | None]] | None,
         call: Callable[[], Awaitable[Said]],
         form: TypeAdapter[Said],
     ) -> Said:
+        """Make a call once; *most_usd* tells the most it can cost, and is None for one that nobody bills."""
         async with self._journal.turn(key):
             kept = self._journal.find(key)
             if kept is not None:
                 said = form.validate_json(kept)
             else:
-                said = await self._paid(key, await most_usd(), call, form)
+                most = await most_usd() if most_usd else 0.0
+                number = self._journal.begin(key, most)
+                said = await self._paid(call, number, most)
+                self._journal.settle(
+                    number, most, key, form.dump_json(said).decode(), self._cost_usd(said.usage) if most_usd else 0.0
+                )
         self.usages.append(said.usage)
         return said
 
-    async def _paid(
-        self, key: str, most_usd: float | None, call: Callable[[], Awaitable[Said]], form: TypeAdapter[Said]
-    ) -> Said:
-        number = self._journal.begin(key, most_usd)
+    def _cost_usd(self, usage: Usage) -> float | None:
+        return self._price.cost_usd(usage) if self._price else None
+
+    async def _paid(self, call: Callable[[], Awaitable[Said]], number: int, most_usd: float | None) -> Said:
         try:
-            said = await call()
+            return await call()
         except (ModelError, ContextTooLongError) as error:
             if not _may_be_billed(error):
                 self._journal.release(number, most_usd)
             raise
-        cost = self._price.cost_usd(said.usage) if self._price else None
-        self._journal.settle(number, most_usd, key, form.dump_json(said).decode(), cost)
-        return said
 
 
 def _may_be_billed(error: Exception) -> bool:

@@ -42,6 +42,8 @@ from sleeptime.models.names import TINY
 from sleeptime.models.protocol import Abilities
 
 CONCURRENCY = 16
+RETRIES = 5
+ATTEMPT_TIMEOUT_S = 1200
 REGISTERED = _registry.__all__
 """Importing the registry is what makes Inspect know our models, also where the package is not installed."""
 
@@ -166,6 +168,8 @@ def _evaluate(wanted: Wanted, folder: RunFolder, concurrency: int, on_row: Calla
             model_roles={"sleep": opened[source.sleep_model], "scoring": opened[source.scoring_model]},
             retry_attempts=0,
             retry_immediate=False,
+            max_retries=RETRIES,  # of models of Inspect; ours retry themselves
+            attempt_timeout=ATTEMPT_TIMEOUT_S,
             max_samples=concurrency,
             max_connections=concurrency,
             max_tasks=1,
