@@ -14,7 +14,7 @@ from fakes.random_gguf import write_random_gguf
 from fakes.recording_proxy import Wire, tap
 
 ROOT = Path(__file__).parents[1]
-GSM8K = ROOT.parent / "shared/data/gsm8k/multi_query_gsm8k_socratic.jsonl"
+GSM8K = Path(os.environ.get("SLEEPTIME_DATA", ROOT)) / "gsm8k/multi_query_gsm8k_socratic.jsonl"
 
 
 @pytest.fixture(scope="module")
