@@ -13,6 +13,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -22,7 +23,7 @@ from fakes.openai_server import Reply, serve
 from sleeptime import Budget, Engine, Plan
 from sleeptime.core.caps import Caps
 from sleeptime.core.errors import BudgetError, ContextBusyError, LeaseLostError, RateLimitedError, SettingsError
-from sleeptime.core.job import Job
+from sleeptime.core.job import Job, Lease
 from sleeptime.core.ledger import Phase
 from sleeptime.core.messages import Completion, Message
 from sleeptime.jobs import held, lease_on
@@ -115,7 +116,13 @@ async def test_a_cap_over_many_sleeps_at_once_is_never_passed_and_keeps_the_note
 def test_a_cap_over_worker_processes_is_never_passed(tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text("[caps]\nmonth_tokens = 100\n[worker]\nlease_s = 1\n")
     note = {"kind": "inference", "text": "four words of it"}
-    reply = Reply(text="seven words that count as seven tokens", tool_calls=(("revise_notes", json.dumps(note)),))
+    words = "seven words that count as seven tokens"
+    reply = Reply(text=words, tool_calls=(("revise_notes", json.dumps(note)),))
+    whole = len(words.split()) + len(json.dumps(note).split()) + 1
+
+    def within(body: dict[str, Any]) -> Reply:
+        """Keep to the tokens that were allowed, as providers do: the tool call is what does not fit."""
+        return reply if body["max_tokens"] >= whole else Reply.of(words)
 
     async def fill() -> None:
         async with opened(tmp_path, "") as engine:
@@ -133,7 +140,7 @@ def test_a_cap_over_worker_processes_is_never_passed(tmp_path: Path) -> None:
             )
 
     asyncio.run(fill())
-    with serve(lambda _body: reply) as fake:
+    with serve(within) as fake:
         workers = [a_worker(tmp_path, fake.name, "--until-idle") for _ in range(2)]
         for worker in workers:
             _, err = worker.communicate(timeout=TIMEOUT_S)
@@ -299,7 +306,10 @@ async def test_a_job_that_is_cancelled_stops_after_the_round_in_flight(tmp_path:
         job = await engine.enqueue("boxes", NEVER_DONE)
         await until(engine, lambda job: job.rounds > 0)
         assert (await engine.cancel(job.id)).state == "cancelled"
-        lease = await lease_on(engine.store, context.id, "boxes", seconds=0.3)  # as soon as the worker gave it back
+        lease = Lease(id="mine", context_id=context.id, seconds=0.3)
+        with anyio.fail_after(TIMEOUT_S):
+            while not await engine.store.take_lease(lease):  # noqa: ASYNC110 - a worker gives it back
+                await anyio.sleep(0.02)
         await engine.store.end_lease(lease)
         assert (await engine.jobs())[0].state == "cancelled"
         assert all(call.outcome == "ok" for call in await engine.calls())
