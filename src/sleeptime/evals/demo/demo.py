@@ -40,7 +40,6 @@ from sleeptime.evals.runs.variants import halved
 from sleeptime.models.names import TINY, TINY_PATH, check_tiny
 
 DEFAULT_CONTEXTS = 32
-TABLE_CONTEXTS = 500
 QUERIES_PER_CONTEXT = 4
 
 CONCURRENCY = 4

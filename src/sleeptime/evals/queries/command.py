@@ -107,7 +107,7 @@ def make_queries(
     """
     from sleeptime.evals.data import datasets  # noqa: PLC0415 - the module says why
     from sleeptime.evals.queries.more_queries import Wish, sources_of  # noqa: PLC0415 - the module says why
-    from sleeptime.evals.runs.provenance import card_of  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.runs.provenance import card_of, money_cap  # noqa: PLC0415 - the module says why
 
     mode = console.split_mode(split)
     try:
@@ -121,7 +121,7 @@ def make_queries(
         raise InputError(f"No context of {source} has any text to ask about.")
     cards = console.cards(prices)
     priced = {name: card_of(name, cards) for name in (model, solver)}
-    cap = _cap(max_cost, priced)
+    cap = money_cap(max_cost, DEFAULT_MAX_COST_USD, priced)
     path = out or Path(FOLDER) / f"{_slug(drawn.name, model, solver_model)}.jsonl"
     if dry_run:
         from sleeptime.evals.queries.forecast import forecast  # noqa: PLC0415 - the module says why
@@ -222,15 +222,6 @@ def _recipe(drawn: Dataset, wish: Wish, writer: Model, solver: Model, split: str
         temperature=DRAW_TEMPERATURE,
         prompts={name: prompts.load(name, prompt_set).fingerprint for name, prompt_set in sets.items()},
     )
-
-
-def _cap(max_cost: float | None, priced: dict[str, PriceCard | None]) -> float | None:
-    unknown = [name for name, card in priced.items() if card is None]
-    if max_cost is not None and unknown:
-        raise BudgetError(
-            f"No price is known of {unknown[0]}, so a cap on money cannot hold. Give its prices with --prices FILE."
-        )
-    return DEFAULT_MAX_COST_USD if max_cost is None and not unknown else max_cost
 
 
 def _tell_forecast(foretold: Forecast, path: Path, cap: float | None, as_json: bool) -> None:

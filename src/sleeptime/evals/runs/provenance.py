@@ -9,7 +9,7 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from sleeptime import prompts
+from sleeptime.core.errors import BudgetError
 from sleeptime.core.usage import PriceCard
 from sleeptime.evals.data.datasets import Dataset
 from sleeptime.evals.runs.experiments import Experiment, joined
@@ -104,6 +105,19 @@ def card_of(name: str, cards: Sequence[PriceCard] = ()) -> PriceCard | None:
     """The prices of a model by the library's name for it; Inspect writes `openai/…` for `openai:…`."""
     name = name if ":" in name else name.replace("/", ":", 1)
     return price_card(name, cards=cards, today=datetime.now(UTC).date())
+
+
+def money_cap(asked: float | None, usual: float, priced: Mapping[str, PriceCard | None]) -> float | None:
+    """The cap on money to hold: what was *asked* for, else the *usual* one where the prices of all models are known.
+
+    Raises BudgetError where a cap was asked for and a price is unknown, so that it could not hold.
+    """
+    unknown = next((name for name, card in priced.items() if card is None), None)
+    if asked is not None and unknown is not None:
+        raise BudgetError(
+            f"No price is known of {unknown}, so a cap on money cannot hold. Give its prices with --prices FILE."
+        )
+    return usual if asked is None and unknown is None else asked
 
 
 def checked_out_commit() -> str | None:

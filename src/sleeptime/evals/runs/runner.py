@@ -26,14 +26,13 @@ from inspect_ai.log import list_eval_logs
 from inspect_ai.model import get_model
 
 from sleeptime.core.budget import Level
-from sleeptime.core.errors import BudgetError
 from sleeptime.core.usage import PriceCard
 from sleeptime.evals.data.datasets import Dataset
 from sleeptime.evals.runs import _registry
 from sleeptime.evals.runs.arms import Measurer, Models
 from sleeptime.evals.runs.bridge import API
 from sleeptime.evals.runs.experiments import Experiment
-from sleeptime.evals.runs.provenance import Names, settings_of
+from sleeptime.evals.runs.provenance import Names, money_cap, settings_of
 from sleeptime.evals.runs.results import Cell, Run, first_queries
 from sleeptime.evals.runs.run_folder import RUNS, RunFolder, Settings, folder_name, open_folder, read_run
 from sleeptime.evals.runs.tasks import SURPRISE, task_of
@@ -98,14 +97,8 @@ async def plan_run(
         split=split,
         cards=cards,
     )
-    is_priced = settings.price is not None and settings.sleep_price is not None
-    if max_cost_usd is not None and not is_priced:
-        unknown = names[0] if settings.price is None else names[1]
-        raise BudgetError(
-            f"No price is known of {unknown}, so a cap on money cannot hold. Give its prices with --prices FILE."
-        )
-    if max_cost_usd is None and is_priced:
-        max_cost_usd = sum(experiment.max_cost_usd for experiment in experiments)
+    usual = sum(experiment.max_cost_usd for experiment in experiments)
+    cap = money_cap(max_cost_usd, usual, {names[0]: settings.price, names[1]: settings.sleep_price})
     wants_log_prob = any(experiment.log_prob for experiment in experiments)
     left_out = {
         cell.id: why for cell in settings.cells if (why := _cannot(cell, abilities[names[0]], abilities[names[1]]))
@@ -119,7 +112,7 @@ async def plan_run(
         cells=tuple(cell for cell in settings.cells if cell.id not in left_out),
         log_prob=wants_log_prob and SURPRISE not in left_out,
         left_out=left_out,
-        max_cost_usd=max_cost_usd,
+        max_cost_usd=cap,
     )
 
 

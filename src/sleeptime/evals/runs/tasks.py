@@ -25,7 +25,7 @@ from sleeptime.evals.data.splitter import SplitMode
 from sleeptime.evals.runs import experiments
 from sleeptime.evals.runs.arms import Measurer, Models
 from sleeptime.evals.runs.bridge import Inspected
-from sleeptime.evals.runs.provenance import Names, settings_of
+from sleeptime.evals.runs.provenance import Names, money_cap, settings_of
 from sleeptime.evals.runs.results import Cell, first_queries
 from sleeptime.evals.runs.run_folder import RUNS, folder_name, open_folder
 
@@ -156,7 +156,11 @@ def _experiment(name: str, dataset: str, contexts: int, levels: str, seed: int, 
                     open_folder(
                         Path(run) if run else Path(RUNS) / told,
                         settings,
-                        max_cost_usd=experiment.max_cost_usd if settings.price and settings.sleep_price else None,
+                        max_cost_usd=money_cap(
+                            None,
+                            experiment.max_cost_usd,
+                            {names.test: settings.price, names.sleep: settings.sleep_price},
+                        ),
                     ),
                     price=settings.price,
                     sleep_price=settings.sleep_price,
