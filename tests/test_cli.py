@@ -337,7 +337,7 @@ def test_a_sleep_stopped_in_the_middle_goes_on_without_paying_again(
         return Reply(tool_calls=(("revise_notes", json.dumps({"add": [note], "done": asked == 6})),))
 
     shell.run("add", boxes)
-    (shell.home / "settings.toml").write_text("[worker]\nlease_s = 1\n")  # how long a killed one is waited for
+    (shell.home / "sleeptime.toml").write_text("[worker]\nlease_s = 1\n")  # how long a killed one is waited for
     with serve(script) as fake:
         process = shell.start("sleep", "boxes", "--model", fake.name)
         assert third_began.wait(TIMEOUT_S)

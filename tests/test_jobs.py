@@ -114,7 +114,7 @@ async def test_a_cap_over_many_sleeps_at_once_is_never_passed_and_keeps_the_note
 
 
 def test_a_cap_over_worker_processes_is_never_passed(tmp_path: Path) -> None:
-    (tmp_path / "settings.toml").write_text("[caps]\nmonth_tokens = 100\n[worker]\nlease_s = 1\n")
+    (tmp_path / "sleeptime.toml").write_text("[caps]\nmonth_tokens = 100\n[worker]\nlease_s = 1\n")
     note = {"kind": "inference", "text": "four words of it"}
     words = "seven words that count as seven tokens"
     reply = Reply(text=words, tool_calls=(("revise_notes", json.dumps(note)),))
@@ -254,7 +254,7 @@ async def test_a_sleep_gives_way_to_queries_between_its_rounds(tmp_path: Path) -
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_a_worker_that_is_stopped_leaves_its_job_to_another(tmp_path: Path, end: signal.Signals) -> None:
     """Asked to stop it finishes the round in flight; killed it loses that one call, and no other is repeated."""
-    (tmp_path / "settings.toml").write_text("[worker]\nlease_s = 1\n")
+    (tmp_path / "sleeptime.toml").write_text("[worker]\nlease_s = 1\n")
     asked: list[int] = []
     third_began, third_may_end = threading.Event(), threading.Event()
 
@@ -340,7 +340,7 @@ def test_workers_that_are_killed_lose_at_most_the_call_in_flight(store: str) -> 
 )
 @pytest.mark.anyio
 async def test_settings_that_would_cap_nothing_are_refused(tmp_path: Path, written: str, told: str) -> None:
-    (tmp_path / "settings.toml").write_text(written)
+    (tmp_path / "sleeptime.toml").write_text(written)
     with pytest.raises(SettingsError, match=told):
         async with Engine.open(environ={"SLEEPTIME_HOME": str(tmp_path)}):
             pass

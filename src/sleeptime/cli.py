@@ -885,7 +885,7 @@ def worker(
     """Do the sleeps that were left with --background, until stopped.
 
     Any number of workers may share a database. One that is killed is taken for dead after 15 seconds (`lease_s` in
-    settings.toml), and another goes on with its sleeps at the round they were in. Ctrl-C or SIGTERM lets the rounds
+    sleeptime.toml), and another goes on with its sleeps at the round they were in. Ctrl-C or SIGTERM lets the rounds
     in flight finish and hands the rest back.
 
     For example:

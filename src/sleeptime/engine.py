@@ -67,13 +67,12 @@ from sleeptime.models.prices import load_cards, price_card
 from sleeptime.models.protocol import Model
 from sleeptime.models.retrying import Retrying
 from sleeptime.scheduler import LOOK, Rules, Scheduler
-from sleeptime.settings import Settings, load
+from sleeptime.settings import SETTINGS_FILE, Settings, WorkerSettings, load
 from sleeptime.sleeper import Sleeper, begin
 from sleeptime.store import Sleep, Store, Summary, open_store
 
 DATABASE_FILE = "sleeptime.db"
 PRICES_FILE = "prices.toml"
-SETTINGS_FILE = "settings.toml"
 LONGEST_YIELD_S = 30.0
 """A stream of queries without a gap does not keep a sleep from its next round for longer."""
 CAP_PAUSE_S = 0.1
@@ -172,7 +171,7 @@ class Engine:
         sleep_model  the one that sleeps; else `$SLEEPTIME_SLEEP_MODEL`, else the same
         prices       a TOML file of price cards; else `prices.toml` in `home()` if there is one
         rules        how it decides what to sleep on; else as `Rules.read` finds them in *environ*
-        caps         what all sleeps may spend together; else `[caps]` of `settings.toml` in `home()`
+        caps         what all sleeps may spend together; else `[caps]` of `sleeptime.toml` in `home()`
         lease_s      how long a worker may be silent before it is taken for dead; else `[worker]` there, else 15
         worker       do queued jobs in the background for as long as the engine is open
 
@@ -184,7 +183,10 @@ class Engine:
         cards = load_cards(cards_file) if prices or cards_file.exists() else ()
         rules = rules or Rules.read(environ)
         settings = load(place / SETTINGS_FILE)
-        settings = replace(settings, caps=caps or settings.caps, lease_s=lease_s or settings.lease_s)
+        if caps is not None:
+            settings = replace(settings, caps=caps)
+        if lease_s is not None:
+            settings = replace(settings, worker=WorkerSettings(lease_s=lease_s))
         store = await open_store(database or environ.get("SLEEPTIME_DATABASE") or place / DATABASE_FILE)
         engine = cls(
             store,
@@ -280,7 +282,7 @@ class Engine:
         sleeps on the context, ModelError and StoreError.
         """
         context = await self.store.context(name)
-        lease = await lease_on(self.store, context.id, context.name, seconds=self.settings.lease_s)
+        lease = await lease_on(self.store, context.id, context.name, seconds=self.settings.worker.lease_s)
         async with held(self.store, lease) as hold:
             return await self._sleep(context.id, plan, hold, again=again, on_draft=on_draft)
 
@@ -314,7 +316,7 @@ class Engine:
         return Worker(
             store=self.store,
             sleep=lambda job, hold: self._sleep(job.context_id, job.plan, hold, again=job.again),
-            lease_s=self.settings.lease_s,
+            lease_s=self.settings.worker.lease_s,
             concurrency=concurrency,
             tell=tell,
         )

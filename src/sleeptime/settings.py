@@ -1,4 +1,4 @@
-"""The user's settings: a TOML file, `settings.toml` in the folder of the data.
+"""The user's settings: a TOML file, `sleeptime.toml` in the folder of the data.
 
     [caps]                     all sleeps together; days and months of UTC; leave out what is not to be capped
     context_tokens = 200000    output tokens for one context, ever       context_usd = 0.50
@@ -15,52 +15,69 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from sleeptime.core.caps import Caps
 from sleeptime.core.errors import BudgetError, SettingsError
 
+SETTINGS_FILE = "sleeptime.toml"
 LEASE_S = 15.0
 SHORTEST_LEASE_S = 0.2
-_CAPS = tuple(field.name for field in fields(Caps))
+_WORDS = {int: "a whole number", float: "a number", str: "text in quotation marks", bool: "true or false"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """`lease_s`: for how long a worker may be silent. It says three times as often that it lives."""
+
+    lease_s: float = LEASE_S
+
+    def __post_init__(self) -> None:
+        if not self.lease_s >= SHORTEST_LEASE_S:
+            raise BudgetError(f"lease_s is at least {SHORTEST_LEASE_S}, not {self.lease_s:g}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`lease_s`: for how long a worker may be silent. It says three times as often that it lives."""
+    """One field for each section of the file. A section is a dataclass of numbers, texts and booleans."""
 
-    caps: Caps = Caps()
-    lease_s: float = LEASE_S
+    caps: Caps = field(default_factory=Caps)
+    worker: WorkerSettings = field(default_factory=WorkerSettings)
 
 
 def load(path: Path) -> Settings:
     """Read the settings; the defaults where there is no file. Raises SettingsError."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Settings()
     except OSError as error:
         raise SettingsError(f"The settings {path} cannot be read: {error.strerror}.") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}.") from error
-    known = {"caps": _CAPS, "worker": ("lease_s",)}
-    read: dict[str, dict[str, Any]] = {}  # Any: numbers of both kinds
-    for section, keys in table.items():
-        if section not in known or not isinstance(keys, Mapping):
-            raise SettingsError(f"{path}: [{section}] is not known; there are [caps] and [worker].")
-        read[section] = {str(key): value for key, value in keys.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # values are checked below
-        for key, value in read[section].items():
-            if key not in known[section]:
-                raise SettingsError(f"{path}: {key!r} is not known in [{section}]: {', '.join(known[section])}.")
-            is_whole = key.endswith("_tokens")
-            if isinstance(value, bool) or not isinstance(value, int if is_whole else (int, float)):
-                raise SettingsError(f"{path}: {key} is a {'whole ' if is_whole else ''}number, not {value!r}.")
-    lease_s = float(read.get("worker", {}).get("lease_s", LEASE_S))
-    if not lease_s >= SHORTEST_LEASE_S:
-        raise SettingsError(f"{path}: lease_s is at least {SHORTEST_LEASE_S}, not {lease_s:g}.")
+    known = get_type_hints(Settings)
+    sections: dict[str, Any] = {}  # Any: a section of its own type under each name
+    for name, table in tables.items():
+        if name not in known or not isinstance(table, Mapping):
+            listed = ", ".join(f"[{each}]" for each in known)
+            raise SettingsError(f"{path}: [{name}] is not known; there are {listed}.")
+        sections[name] = _section(path, name, known[name], table)  # pyright: ignore[reportUnknownArgumentType]  # values are checked there
+    return Settings(**sections)
+
+
+def _section(path: Path, name: str, kind: type[Any], table: Mapping[str, object]) -> object:
+    types = get_type_hints(kind)
+    keys = [each.name for each in fields(kind)]
+    for key, value in table.items():
+        if key not in keys:
+            raise SettingsError(f"{path}: {key!r} is not known in [{name}]: {', '.join(keys)}.")
+        wanted = next(each for each in (*get_args(types[key]), types[key]) if each in _WORDS)
+        is_one = isinstance(value, (int, float) if wanted is float else wanted)
+        if not is_one or (isinstance(value, bool) and wanted is not bool):
+            raise SettingsError(f"{path}: {key} is {_WORDS[wanted]}, not {value!r}.")
     try:
-        return Settings(caps=Caps(**read.get("caps", {})), lease_s=lease_s)
+        return kind(**table)
     except BudgetError as error:
         raise SettingsError(f"{path}: {error}") from error

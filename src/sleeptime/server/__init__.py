@@ -1,0 +1,1 @@
+"""The server: the OpenAI-compatible proxy, REST, MCP and the dashboard, over one engine for each tenant."""
