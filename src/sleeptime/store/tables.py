@@ -37,7 +37,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0004"
+HEAD = "0005"
 VERSION_TABLE = "sleeptime_schema"
 
 _ESCAPE = "\ufdd0"  # a code point that Unicode sets aside for use inside a program
@@ -274,6 +274,7 @@ reservations = Table(
     Column("work_id", AnyText, nullable=False),
     Column("tokens", BigInteger, nullable=False),  # output, at most
     Column("nano_usd", BigInteger, nullable=False),
+    Column("is_sent", Integer, nullable=False, server_default=text("1")),
     Index("reservations_by_lease", "lease_id"),
 )
 
