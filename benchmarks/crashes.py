@@ -38,7 +38,7 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from benchmarks.loopback import served
@@ -53,7 +53,6 @@ from sleeptime.engine import Engine
 from sleeptime.models.sending import HEADER
 
 LEASE_S = 1.0
-POLL_S = 0.1
 LONGEST_PAUSE_S = 0.5
 LATENCY_S = (0.02, 0.2)
 ROUNDS = 24
@@ -69,6 +68,7 @@ class Wired:
     """A request on the wire. `context` is None where it did not arrive whole; `reply` is the id of what was replied."""
 
     id: str
+    at_s: float
     context: int | None = None
     round: int = 0
     reply: str = ""
@@ -85,10 +85,14 @@ class Endpoint:
 
     async def complete(self, request: Request) -> JSONResponse:
         """Log a request when it arrives, and reply with a note about it."""
-        wired = Wired(id=request.headers.get(HEADER, ""))
+        wired = Wired(id=request.headers.get(HEADER, ""), at_s=time.monotonic())
         number = len(self.log)
         self.log.append(wired)
-        text = " ".join(str(message["content"]) for message in (await request.json())["messages"])
+        try:
+            body = await request.json()
+        except ClientDisconnect:  # its worker was killed while it wrote
+            return JSONResponse({}, status_code=400)
+        text = " ".join(str(message["content"]) for message in body["messages"])
         context, round_ = (
             int(re.findall(pattern, text)[-1]) for pattern in (r"Depot (\d+) holds", r"This is round (\d+)")
         )
@@ -153,31 +157,41 @@ class Outcome:
         return [words for words, is_met in checks.items() if not is_met]
 
 
-def work(database: str, model: str) -> None:
+def work(database: str, model: str, lease_s: float = LEASE_S, concurrency: int = 1) -> None:
     """Be a worker, until killed or until nothing is left to do."""
 
     async def whole() -> None:
         environ = {"SLEEPTIME_HOME": tempfile.gettempdir()}
-        async with Engine.open(database=database, model=model, lease_s=LEASE_S, environ=environ) as engine:
-            worker = engine.worker(concurrency=1)
-            worker.poll_s = POLL_S
+        async with Engine.open(database=database, model=model, lease_s=lease_s, environ=environ) as engine:
+            worker = engine.worker(concurrency=concurrency)
+            worker.poll_s = min(worker.poll_s, lease_s / 10)
             await worker.run(until_idle=True)
 
     asyncio.run(whole())
+
+
+def a_worker(*given: object) -> BaseProcess:
+    """Start a process that does `work`; modules are loaded before, so that it is at work at once."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(PRELOADED)
+    process = processes.Process(target=work, args=given)
+    process.start()
+    return process
 
 
 def measure(store: str, *, kills: int, contexts: int, rounds: int, seed: int) -> Outcome:
     """Sleep on all contexts while workers are killed."""
     endpoint = Endpoint(rounds=rounds, random=random.Random(seed))
     began_s = time.monotonic()
-    with _database(store) as database, served(endpoint.complete) as url:
-        asyncio.run(_fill(database, contexts, rounds))
+    with a_database(store) as database, served(endpoint.complete) as url:
+        asyncio.run(fill(database, contexts, rounds))
         killed = _kill(database, f"{url}#m", kills, endpoint, seed)
         found = asyncio.run(_read(database))
     return _compared(store, endpoint, *found, killed=killed, seconds=time.monotonic() - began_s)
 
 
-async def _fill(database: str, contexts: int, rounds: int) -> None:
+async def fill(database: str, contexts: int, rounds: int) -> None:
+    """Add contexts, and queue a sleep on each."""
     async with Engine.open(database=database) as engine:
         for number in range(contexts):
             await engine.add(f"Depot {number} holds {number + 7} crates of salt.", name=f"depot-{number}")
@@ -187,13 +201,9 @@ async def _fill(database: str, contexts: int, rounds: int) -> None:
 def _kill(database: str, model: str, kills: int, endpoint: Endpoint, seed: int) -> int:
     """Keep workers going, and kill them from the first request on; says how many it killed."""
     chance = random.Random(seed + 1)
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(PRELOADED)
 
     def started() -> BaseProcess:
-        process = processes.Process(target=work, args=(database, model))
-        process.start()
-        return process
+        return a_worker(database, model)
 
     workers = [started() for _ in range(WORKERS)]
     killed = 0
@@ -281,7 +291,8 @@ def _compared(
 
 
 @contextmanager
-def _database(store: str) -> Generator[str]:
+def a_database(store: str) -> Generator[str]:
+    """Give the URL of an empty database."""
     if store == "postgresql":
         with postgresql_server() as server:
             yield new_database(server)

@@ -132,24 +132,29 @@ async def test_a_call_given_up_for_lost_is_one_row_and_its_draft_is_not_kept(sto
 
 
 async def test_a_sleep_that_is_cancelled_repeats_no_call_that_has_a_row(tmp_path: Path) -> None:
-    """Stopped at many moments, two samples at once: what the ledger has is what the drafts were made of."""
+    """Stopped at one call after another, two samples at once: what the ledger has is what the drafts were made of."""
 
-    class Slow(ScriptedModel):
+    class Stopping(ScriptedModel):
         async def generate(self, messages: Sequence[Message], options: Options) -> Completion:
             completion = await super().generate(messages, options)
-            await anyio.sleep(0.002)
+            if len(self.calls) == stop_at:
+                scope.cancel()
+            await anyio.sleep(0.001 * (len(self.calls) % 3))
             return completion
 
-    model = Slow(lambda messages, _options: f"<notes>{len(messages[-1].content)} words\n</notes>", abilities=PLAIN)
+    model = Stopping(lambda messages, _: f"<notes>{len(messages[-1].content)} words\n</notes>", abilities=PLAIN)
     plan = Plan(samples=2, budget=Budget(max_rounds=40))
     async with Engine.open(model=model, environ={"SLEEPTIME_HOME": str(tmp_path)}) as engine:
         context = await engine.add("Seven boxes.", name="boxes")
-        for stop in range(12):
-            with anyio.move_on_after(0.005 + stop * 0.004):
+        for stops in range(1, 12):
+            stop_at = len(model.calls) + stops
+            with anyio.CancelScope() as scope:
                 await engine.sleep("boxes", plan)
+            assert scope.cancelled_caught
             calls = [call for call in await engine.calls() if call.outcome == "ok"]
             sleeps = await engine.store.unfinished(context.id, f"scripted {plan.identity}")
             kept = [draft for sleep in sleeps for draft in sleep.drafts]
             assert sum((call.usage for call in calls), Usage()) == sum((draft.usage for draft in kept), Usage())
             assert len(calls) == sum(draft.rounds for draft in kept)
-        assert calls
+        assert len(calls) > 20
+        assert any(call.outcome == "CancelledError" for call in await engine.calls())
