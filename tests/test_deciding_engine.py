@@ -3,13 +3,14 @@
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from sleeptime import Budget, Engine, Plan, PriceCard
-from sleeptime.core.errors import BudgetError
+from sleeptime.core.errors import BudgetError, RequestRejectedError
 from sleeptime.core.messages import Completion, Message, ToolCall
 from sleeptime.core.usage import Usage
 from sleeptime.core.watching import DOLLARS, TOKENS
@@ -147,6 +148,95 @@ async def test_an_edited_context_is_slept_on_only_where_it_changed(tmp_path: Pat
         assert "Name29 keeps" in slept(model)[-1]
         assert "Name12 keeps" not in slept(model)[-1]
         assert (await engine.why("talk"))[0].outcome.startswith("version 2: 30 notes")
+
+
+def thinning(messages: Sequence[Message], options: Options) -> Completion:
+    """Never be done: each round writes a quarter of what the one before wrote."""
+    if not options.tools:
+        return script(messages, options)
+    shown = "\n".join(message.content for message in messages)
+    round_ = int(re.findall(r"This is round (\d+)", shown)[-1])
+    count = max(1, 16 // 4 ** (round_ - 1))
+    add = [{"kind": "inference", "text": f"Note {round_}.{n} of it.", "evidence": ["*"]} for n in range(count)]
+    call = ToolCall(name="revise_notes", arguments={"add": add})
+    return Completion(
+        text="", usage=Usage(input_tokens=len(shown) // 4, output_tokens=200), model="s", tool_calls=(call,)
+    )
+
+
+async def busy(engine: Engine, clock: Clock, name: str, *, queries: int = 4) -> None:
+    await engine.add(text_of(LINES), name=name)
+    for _ in range(queries):
+        clock.passes(hours=5)
+        await engine.ask(name, "How many boxes are there?")
+
+
+@pytest.mark.parametrize("cards", [(), (CARD,)])
+async def test_a_decided_sleep_ends_where_another_round_does_not_pay_and_one_that_was_asked_for_does_not(
+    tmp_path: Path, cards: tuple[PriceCard, ...]
+) -> None:
+    clock = Clock()
+    async with opened(tmp_path, clock, cards=cards, answers=thinning) as (engine, model):
+        for name in ("told", "decided"):
+            await busy(engine, clock, name, queries=30 if cards else 4)
+        told = await engine.sleep("told", Plan(budget=Budget(max_rounds=8)))
+        calls = len(slept(model))
+        (acted,) = await engine.sleep_where_it_pays()
+
+        assert (told.stop_reason, told.rounds) == ("rounds", 8)
+        assert acted.learned is not None
+        assert acted.learned.stop_reason == "diminishing"
+        assert 1 < acted.learned.rounds < 5
+        assert len(slept(model)) == calls + acted.learned.rounds
+        assert acted.outcome.endswith("(diminishing)")
+        assert (await engine.why("decided"))[0].outcome == acted.outcome
+
+
+async def test_a_decided_sleep_that_was_stopped_goes_on_to_the_same_round(tmp_path: Path) -> None:
+    rounds: list[int] = []
+    for place, stops_after in ((tmp_path / "whole", 0), (tmp_path / "stopped", 1)):
+        clock, made = Clock(), 0
+
+        def answers(
+            messages: Sequence[Message], options: Options, *, stop: int = stops_after
+        ) -> Completion | Exception:
+            nonlocal made
+            made += bool(options.tools)
+            return (
+                RequestRejectedError("s", 400, "no")
+                if options.tools and made == stop + 1 > 1
+                else thinning(messages, options)
+            )
+
+        async with opened(place, clock, answers=answers) as (engine, _):
+            await busy(engine, clock, "decided")
+            (decision,) = await engine.decisions()
+            plan = replace(Plan(), worth=decision.worth)
+            if stops_after:
+                with pytest.raises(RequestRejectedError):
+                    await engine.sleep("decided", plan)
+            learned = await engine.sleep("decided", plan)
+            assert learned.stop_reason == "diminishing"
+            rounds.append(learned.rounds)
+
+    assert rounds[0] == rounds[1] > 1
+
+
+@pytest.mark.parametrize(
+    ("queries", "most", "allowance", "expected"),
+    [(4, 1, 50_000.0, 1), (4, 5, 50_000.0, 2), (14, 5, 50_000.0, 4), (14, 5, 12_000.0, 2)],
+)
+async def test_samples_are_taken_while_the_next_is_expected_to_pay_and_the_guard_has_room(
+    tmp_path: Path, queries: int, most: int, allowance: float, expected: int
+) -> None:
+    clock = Clock()
+    async with opened(tmp_path, clock, rules=Rules(allowance_tokens=allowance, max_regret=0.0)) as (engine, _):
+        await busy(engine, clock, "talk", queries=queries)
+        (acted,) = await engine.sleep_where_it_pays(Plan(samples=most))
+
+        assert acted.learned is not None
+        assert acted.learned.samples == expected
+        assert acted.learned.usage.output_tokens <= acted.decision.prospect.price * expected
 
 
 async def test_queries_that_notes_had_asked_are_counted_as_anticipated(tmp_path: Path) -> None:

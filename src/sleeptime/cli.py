@@ -265,7 +265,9 @@ def sleep(
         str, typer.Option(help=f"How to write: {' or '.join(STRATEGIES)} (the paper's loop).")
     ] = "notes",
     rounds: Annotated[int, typer.Option(help="Model calls of one sample, at most.", min=1)] = 10,
-    samples: Annotated[int, typer.Option(help="Parallel sleeps, joined (paper: 1, 2, 5, 10).", min=1)] = 1,
+    samples: Annotated[
+        int, typer.Option(help="Parallel sleeps, joined (paper: 1, 2, 5, 10); the most with --if-it-pays.", min=1)
+    ] = 1,
     effort: Annotated[str | None, typer.Option(help="minimal, low, medium or high.", show_default=False)] = None,
     temperature: Annotated[
         float | None, typer.Option(help="Sampling temperature; else 0, or 0.8 for several samples.", show_default=False)
@@ -294,7 +296,8 @@ def sleep(
     A sleep that was killed goes on where it was when the same command is run again.
 
     With --all --if-it-pays nothing is slept on unless the queries to come are expected to save more than it costs, or
-    those that came have cost as much extra. Each such sleep is capped at the price it was decided at.
+    those that came have cost as much extra. Each such sleep is capped at the price it was decided at, and ends where
+    another round is not expected to pay.
 
     For example:
 

@@ -611,7 +611,8 @@ class Engine:
     ) -> Sequence[Acted]:
         """Sleep on one context after another, the best first, until none pays or a cap is reached.
 
-        The caps of *plan* hold for all together; each sleep is capped at the price it was decided at as well.
+        The caps of *plan* hold for all together; each sleep is capped at the price it was decided at as well, and
+        ends where another round is not expected to pay. The samples of *plan* are the most that one may take.
         *limit* is how many to sleep on at most. A sleep that fails is told as its outcome, and the next one is begun.
         """
         acted: list[Acted] = []
@@ -630,7 +631,7 @@ class Engine:
             tried.add(best.prospect.name)
             if on_decision is not None:
                 on_decision(best)
-            done = await self._act(best, replace(plan, budget=scheduler.budget(best, budget)))
+            done = await self._act(best, await scheduler.plan(best, replace(plan, budget=budget)))
             acted.append(done)
             if on_acted is not None:
                 on_acted(done)

@@ -33,10 +33,12 @@ from sleeptime.core.deciding import (
     Prospect,
     decide,
     in_order,
+    samples,
 )
 from sleeptime.core.errors import BudgetError
 from sleeptime.core.forecasting import HORIZON_DAYS, USUAL_EDITS, Gamma, Queries, days_until_edit, fit
 from sleeptime.core.ledger import DEFAULT_TEST_TOKEN_PRICE
+from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer
 from sleeptime.core.saving import Sizes, Tally, Tariff, band, believed
 from sleeptime.core.usage import PriceCard
@@ -204,6 +206,27 @@ class Scheduler:
             )
             horizon = days_until_edit(edits)
         return prior.forecast(watched.seen, now_days, horizon_days=horizon)
+
+    async def plan(self, decision: Decision, plan: Plan) -> Plan:
+        """How deep to sleep as was decided: with as many samples and rounds as are expected to pay.
+
+        `plan.samples` is the most. Each sample may cost the decision's price, so that there are no more of them than
+        the guard has room for. A context that was slept on before keeps its number: its notes can then be gone on from.
+        """
+        prospect, worth = decision.prospect, decision.worth
+        newest = await self.store.learned((await self.store.context(prospect.name)).id)
+        count = samples(
+            sample_price=prospect.price / MARGIN, queries=worth.queries, saving=worth.saving, most=plan.samples
+        )
+        if newest is not None:
+            count = newest.samples
+        if count > 1:
+            unit = self.tariff.unit
+            room = self.rules.guard(unit).room((await self.store.taught()).portfolio(unit))
+            most = int(room / prospect.price) if prospect.price > 0 else count
+            count = 1 if plan.temperature == 0 else max(1, min(count, most))
+        priced = replace(decision, prospect=replace(prospect, price=prospect.price * count))
+        return replace(plan, samples=count, worth=worth, budget=self.budget(priced, plan.budget))
 
     def budget(self, decision: Decision, budget: Budget) -> Budget:
         """The caps of a sleep that was decided on: those of *budget*, and never more than the decision's price."""

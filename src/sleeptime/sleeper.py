@@ -4,7 +4,7 @@
 
 Each round shows the model the context and what it has written so far, and folds
 its reply into a new draft. A sample ends when the model says it is done, a round
-changes nothing, or a cap is reached; `stop_reasons` say which. k samples sleep in
+changes nothing, a cap is reached, or another round is not expected to pay; `stop_reasons` say which. k samples sleep in
 parallel and are joined in order. On a text that was edited since an earlier sleep, every
 sample begins with the notes that still stand, and is shown what changed.
 
@@ -196,7 +196,8 @@ class Sleeper:
         if changes is not None and not changes.text:
             return draft, "settled"  # the edit left nothing to think about
         started_s = self.clock_s()
-        while (stop := policy.stop_reason(draft, budget, elapsed_s=self.clock_s() - started_s)) is None:
+        worth = plan.worth.shared_by(plan.samples) if plan.worth else None
+        while (stop := policy.stop_reason(draft, budget, elapsed_s=self.clock_s() - started_s, worth=worth)) is None:
             for attempt in range(policy.ROUND_ATTEMPTS):
                 await anyio.lowlevel.checkpoint()  # a sleep can be stopped between calls, whatever its model does
                 is_last = attempt + 1 == policy.ROUND_ATTEMPTS
@@ -253,7 +254,8 @@ class Sleeper:
                 draft = replace(draft, is_plain=True)
             draft = replace(draft, remarks=(f"The last reply could not be read: {error}.",))
             return completion, (draft.failed() if is_last else draft), False
-        return completion, draft.revised(revision, context, max_characters=plan.max_characters), True
+        kept = changes.kept if changes else ()
+        return completion, draft.revised(revision, context, max_characters=plan.max_characters, kept=kept), True
 
     async def _allowed(
         self, context: Context, plan: Plan, budget: Budget, draft: Draft, changes: Changes | None

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sleeptime.core.budget import Budget
 from sleeptime.core.deciding import (
     Decision,
     Guard,
@@ -13,7 +14,6 @@ from sleeptime.core.deciding import (
     Prospect,
     Reason,
     Spend,
-    changed_share,
     decide,
     in_order,
     pays_another_round,
@@ -21,7 +21,10 @@ from sleeptime.core.deciding import (
     waiting_is_cheaper,
 )
 from sleeptime.core.forecasting import Forecast, Gamma, Told
-from sleeptime.core.notes import Note
+from sleeptime.core.notes import Draft, Note, changed_share
+from sleeptime.core.plan import Worth
+from sleeptime.core.policy import stop_reason
+from sleeptime.core.usage import Usage
 
 INVOICES = Prospect(
     name="invoices", price=0.012, tokens=6000, saving=0.002, queries_seen=6, extra_paid=0.012, unit="USD"
@@ -402,6 +405,52 @@ def test_the_share_a_round_wrote_is_counted_in_characters() -> None:
     assert changed_share([stood], [stood, new]) == 0.25
     assert changed_share([stood], [stood]) == 0.0
     assert changed_share([stood], []) == 0.0
+
+
+def test_notes_that_a_sleep_began_with_do_not_dilute_the_share_of_a_round() -> None:
+    kept, first, second = (Note(id=f"n{n}", text=letter * 10) for n, letter in enumerate("abc"))
+
+    assert changed_share([kept], [kept, first], [kept]) == 1.0
+    assert changed_share([kept, first], [kept, first, second], [kept]) == 0.5
+    assert changed_share([kept], [kept], [kept]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("draft", "worth", "stops"),
+    [
+        (Draft(rounds=1, changed=(1.0,), cost_usd=0.02), Worth(queries=10, saving=0.01), None),  # 0.05 for 0.02
+        (Draft(rounds=1, changed=(1.0,), cost_usd=0.02), Worth(queries=3, saving=0.01), "diminishing"),
+        (Draft(rounds=2, changed=(1.0, 0.1), cost_usd=0.04), Worth(queries=10, saving=0.01), "diminishing"),
+        (Draft(rounds=2, changed=(1.0, 0.9), cost_usd=0.04), Worth(queries=10, saving=0.01), None),
+        (Draft(), Worth(queries=0, saving=0.0), None),  # the first round was decided on
+        (Draft(rounds=1, changed=(1.0,), cost_usd=None), Worth(queries=0, saving=0.0), None),  # no price is known
+        (Draft(rounds=1, changed=(0.0,)), None, None),  # nobody decided
+        (
+            Draft(rounds=1, changed=(1.0,), usage=Usage(output_tokens=500)),
+            Worth(queries=3, saving=400, unit="output tokens"),
+            None,
+        ),
+        (
+            Draft(rounds=1, changed=(1.0,), usage=Usage(output_tokens=700)),
+            Worth(queries=3, saving=400, unit="output tokens"),
+            "diminishing",
+        ),
+        (Draft(rounds=1, failed_rounds=1, cost_usd=0.02), Worth(queries=3, saving=0.01), None),  # it wrote nothing yet
+    ],
+)
+def test_a_sleep_that_was_decided_on_ends_where_another_round_is_not_expected_to_pay(
+    draft: Draft, worth: Worth | None, stops: str | None
+) -> None:
+    assert stop_reason(draft, Budget(), elapsed_s=0.0, worth=worth) == stops
+
+
+def test_what_is_due_against_the_forecast_is_worth_as_many_queries_as_came() -> None:
+    due = decide(prospect(4, 1, 20), Told(queries=0), doubt=0.2)
+    pays = decide(prospect(4, 1, 0), Told(queries=4), doubt=0.0)
+
+    assert (due.reason, due.worth) == ("due", Worth(queries=20, saving=1))
+    assert (pays.reason, pays.worth) == ("pays", Worth(queries=4, saving=1))
+    assert due.worth.shared_by(2) == Worth(queries=20, saving=0.5)
 
 
 @pytest.mark.parametrize(

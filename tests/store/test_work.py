@@ -16,7 +16,7 @@ from sleeptime.core.errors import JobNotFoundError, LeaseLostError, StoreError
 from sleeptime.core.job import MOST_ATTEMPTS, Job, Lease
 from sleeptime.core.ledger import Call, Phase
 from sleeptime.core.notes import Draft
-from sleeptime.core.plan import Plan
+from sleeptime.core.plan import Plan, Worth
 from sleeptime.core.usage import PriceCard, Usage
 from sleeptime.store import Sleep, SqlStore, open_store
 
@@ -219,8 +219,10 @@ async def test_a_job_is_queued_once_and_survives_the_store(store: SqlStore, data
 
     assert await store.enqueue(a_job(2)) == first
     assert (await store.enqueue(a_job(3, rounds=11))).id == "j3"
+    decided = replace(a_job(4), plan=Plan(worth=Worth(queries=6.5, saving=0.01)))
+    await store.enqueue(decided)
     async with aclosing(await open_store(database)) as other:
-        assert await other.jobs() == [first, a_job(3, rounds=11)]
+        assert await other.jobs() == [first, a_job(3, rounds=11), decided]
 
 
 async def test_workers_take_different_jobs_oldest_first_and_one_at_a_time_on_a_context(

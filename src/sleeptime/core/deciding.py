@@ -28,7 +28,7 @@ from itertools import islice
 from typing import Literal
 
 from sleeptime.core.forecasting import Forecast
-from sleeptime.core.notes import Note
+from sleeptime.core.plan import Worth
 
 Reason = Literal["pays", "due", "no-saving", "wait", "doubt", "not-due", "guard", "cap"]
 """Why a decision was taken.
@@ -91,6 +91,15 @@ class Decision:
     @property
     def is_sleep(self) -> bool:
         return self.reason in SLEEPS
+
+    @property
+    def worth(self) -> Worth:
+        """What sleeping is expected to bring, for how deep it goes.
+
+        Where it is due, whatever a forecast says, as many queries are assumed to come as have come.
+        """
+        queries = self.prospect.queries_seen if self.reason == "due" or self.queries is None else self.queries
+        return Worth(queries=queries, saving=self.prospect.saving, unit=self.prospect.unit)
 
     @property
     def net_saving(self) -> float:
@@ -330,14 +339,6 @@ FIRST_DECAY = 0.5
 """How much a second round is taken to change, against the first, before it was seen."""
 SAMPLE_COVERAGE = 0.6
 """Share of what could be saved that one sample is taken to find."""
-
-
-def changed_share(before: Sequence[Note], after: Sequence[Note]) -> float:
-    """Say how much of the notes' text the last round wrote: 1 for all, 0 for nothing."""
-    stood = {note.plain for note in before}
-    total = sum(len(note.plain) for note in after)
-    written = sum(len(note.plain) for note in after if note.plain not in stood)
-    return written / total if total else 0.0
 
 
 def pays_another_round(changed: Sequence[float], *, round_price: float, queries: float, saving: float) -> bool:

@@ -21,9 +21,18 @@ NoteKind = Literal["inference", "anticipated", "plan"]
 NOTE_KINDS: tuple[NoteKind, ...] = ("inference", "anticipated", "plan")
 NoteStatus = Literal["unverified", "verified", "quarantined"]
 StopReason = Literal[
-    "finished", "settled", "rounds", "budget", "window", "time", "unreadable", "interrupted", "unchanged"
+    "finished",
+    "settled",
+    "diminishing",
+    "rounds",
+    "budget",
+    "window",
+    "time",
+    "unreadable",
+    "interrupted",
+    "unchanged",
 ]
-COMPLETE: tuple[StopReason, ...] = ("finished", "settled", "rounds")
+COMPLETE: tuple[StopReason, ...] = ("finished", "settled", "diminishing", "rounds")
 """Ends of a sleep that had its say about the whole text."""
 
 SAMPLE_SEPARATOR = "\n\n---\n\n"
@@ -81,7 +90,8 @@ class Draft:
     """The state of one sleep between two rounds.
 
     `remarks` is told to the model in the next round (what was cut or refused). `is_plain`
-    says that its model gave no tool call and is spoken to in plain text since.
+    says that its model gave no tool call and is spoken to in plain text since. `changed` is the
+    share of its notes that each round wrote, as `changed_share` counts it.
     """
 
     notes: tuple[Note, ...] = ()
@@ -96,6 +106,7 @@ class Draft:
     remarks: tuple[str, ...] = ()
     sample: int = 0
     is_plain: bool = False
+    changed: tuple[float, ...] = ()
 
     @property
     def characters(self) -> int:
@@ -115,8 +126,8 @@ class Draft:
             failed_in_a_row=self.failed_in_a_row + 1,
         )
 
-    def revised(self, revision: Revision, context: Context, *, max_characters: int) -> Draft:
-        """Carry out one round's revision, in order, within the cap on the text of c′.
+    def revised(self, revision: Revision, context: Context, *, max_characters: int, kept: Sequence[Note] = ()) -> Draft:
+        """Carry out one round's revision, in order, within the cap on the text of c′. *kept* are notes it began with.
 
         A note that would pass the cap is cut at the cap if it replaces one or is the
         first, else refused; either is told to the model through `remarks`. Unknown ids are
@@ -171,6 +182,7 @@ class Draft:
             is_done=revision.is_done,
             is_settled=tuple(notes) == self.notes and not remarks,
             remarks=tuple(remarks),
+            changed=(*self.changed, changed_share(self.notes, notes, kept)),
         )
 
 
@@ -235,6 +247,14 @@ def concatenated(drafts: Sequence[Draft], kept: Sequence[Note] = ()) -> tuple[No
     for number, note in enumerate(new, first.notes_made + 1):
         joined.append(replace(note, id=f"n{number}"))
     return tuple(joined)
+
+
+def changed_share(before: Sequence[Note], after: Sequence[Note], kept: Sequence[Note] = ()) -> float:
+    """Say how much of the notes' text the last round wrote: 1 for all, 0 for nothing. Notes *kept* do not count."""
+    stood, aside = {note.plain for note in before}, {note.plain for note in kept}
+    total = sum(len(note.plain) for note in after if note.plain not in aside)
+    written = sum(len(note.plain) for note in after if note.plain not in stood and note.plain not in aside)
+    return written / total if total else 0.0
 
 
 def rendered(notes: Sequence[Note], style: Literal["text", "listed"]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from sleeptime.core.budget import EFFORTS, Budget
@@ -17,6 +17,19 @@ PARALLEL_TEMPERATURE = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Worth:
+    """What a sleep was decided for: the queries expected and what each saves with its notes, in `unit` (or "USD")."""
+
+    queries: float
+    saving: float
+    unit: str = "USD"
+
+    def shared_by(self, samples: int) -> Worth:
+        """One sample's share, as its notes are one share of all."""
+        return replace(self, saving=self.saving / samples)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Settings of one sleep.
 
@@ -25,6 +38,7 @@ class Plan:
     temperature     None: 0 for one sample, 0.8 for several, which would be identical at 0
     max_characters  cap on the text of c′, for each sample; counted, and told to the model
     budget          caps over all samples together
+    worth           what it was decided for: it ends where another round is not expected to pay. None: nobody decided
     """
 
     strategy: StrategyName = "notes"
@@ -33,6 +47,7 @@ class Plan:
     temperature: float | None = None
     max_characters: int = MAX_CHARACTERS
     budget: Budget = Budget()
+    worth: Worth | None = None
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -56,5 +71,6 @@ class Plan:
 
     @property
     def identity(self) -> str:
-        """What decides the outcome of a sleep, as text: all but the caps. Equal plans may go on from one another."""
-        return json.dumps({key: value for key, value in asdict(self).items() if key != "budget"}, sort_keys=True)
+        """What decides what a sleep learns, as text: all but where it ends. Equal plans may go on from one another."""
+        ends = ("budget", "worth")
+        return json.dumps({key: value for key, value in asdict(self).items() if key not in ends}, sort_keys=True)

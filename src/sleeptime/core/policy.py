@@ -6,8 +6,11 @@ Pure functions of values. Caps are asked about before each call, never after.
 from __future__ import annotations
 
 from sleeptime.core.budget import Budget
+from sleeptime.core.deciding import pays_another_round
 from sleeptime.core.notes import Draft, StopReason
+from sleeptime.core.plan import Worth
 from sleeptime.core.usage import PriceCard, Usage
+from sleeptime.core.watching import DOLLARS
 
 ROUND_ATTEMPTS = 2
 FAILED_ROUNDS_TO_STOP = 2
@@ -15,7 +18,7 @@ DEFAULT_ROUND_OUTPUT_TOKENS = 16_384
 """What one round may say where nothing caps it; a model that reasons does so within it."""
 
 
-def stop_reason(draft: Draft, budget: Budget, *, elapsed_s: float) -> StopReason | None:
+def stop_reason(draft: Draft, budget: Budget, *, elapsed_s: float, worth: Worth | None = None) -> StopReason | None:
     """Say why sleep should end now, or None to think for another round."""
     if draft.is_done:
         return "finished"
@@ -29,7 +32,21 @@ def stop_reason(draft: Draft, budget: Budget, *, elapsed_s: float) -> StopReason
         return "rounds"
     if budget.max_seconds is not None and elapsed_s >= budget.max_seconds:
         return "time"
+    if worth is not None and not pays_to_go_on(draft, worth):
+        return "diminishing"
     return None
+
+
+def pays_to_go_on(draft: Draft, worth: Worth) -> bool:
+    """Whether another round is expected to pay, priced as those so far. The first one was decided on.
+
+    Where the price of those so far is not known, nothing speaks against another.
+    """
+    spent = draft.cost_usd if worth.unit == DOLLARS else float(draft.usage.output_tokens)
+    if not draft.rounds or spent is None:
+        return True
+    price = spent / draft.rounds
+    return pays_another_round(draft.changed, round_price=price, queries=worth.queries, saving=worth.saving)
 
 
 def call_output_tokens(

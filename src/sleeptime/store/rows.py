@@ -16,7 +16,7 @@ from sleeptime.core.forecasting import Seen
 from sleeptime.core.job import Job
 from sleeptime.core.ledger import Call, Phase, Totals
 from sleeptime.core.notes import Draft, LearnedContext, Note
-from sleeptime.core.plan import Plan
+from sleeptime.core.plan import Plan, Worth
 from sleeptime.core.query import Answer, Query
 from sleeptime.core.saving import Tally
 from sleeptime.core.usage import Usage
@@ -207,6 +207,7 @@ def job_of(row: Row, *, rounds: int = 0) -> Job:
     """Read a job. *rounds* are not kept in its row."""
     plan: dict[str, Any] = json.loads(row["plan"])  # Any: each field has its own type
     plan["budget"] = Budget(**plan["budget"])
+    plan["worth"] = Worth(**plan["worth"]) if plan.get("worth") else None
     return Job(
         id=row["id"],
         context_id=row["context_id"],
@@ -360,6 +361,7 @@ def draft_of(text: str) -> Draft:
     written["notes"] = tuple(_note_of(note) for note in written["notes"])
     written["usage"] = _usage_of(written["usage"])
     written["remarks"] = tuple(written["remarks"])
+    written["changed"] = tuple(written.get("changed", ()))
     return Draft(**written)
 
 
