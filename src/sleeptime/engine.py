@@ -738,7 +738,7 @@ class Engine:
                 model,
                 record=keeper.record if keeper else self.store.record,
                 set_aside=keeper.set_aside if keeper else None,
-                on_send=self.store.mark_sent if keeper else None,
+                on_send=keeper.send if keeper else None,
                 phase=phase,
                 price=price,
                 clock_s=self._clock_s,

@@ -66,6 +66,11 @@ class Keeper:
             raise CapReached
         return given.output_tokens
 
+    async def send(self, call_id: str) -> None:
+        """Mark a call as sent, just before it is. Raises LeaseLostError: then it must not go out."""
+        if not await self.store.mark_sent(call_id):
+            raise LeaseLostError(self.lease.context_id)
+
     async def record(self, call: Call) -> None:
         """Write a call to the ledger, or if it was completed, wait for its draft."""
         if call.outcome == "ok":

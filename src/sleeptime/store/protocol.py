@@ -160,8 +160,8 @@ class Store(Protocol):
         """
         ...
 
-    async def mark_sent(self, call_id: str) -> None:
-        """Note that a call which was set aside goes out now. Raises LeaseLostError where it was given up for lost."""
+    async def mark_sent(self, call_id: str) -> bool:
+        """Note that a call which was set aside goes out now; False where it must not: its lease was lost."""
         ...
 
     async def settle(self, call: Call) -> None:

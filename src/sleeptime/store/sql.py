@@ -446,12 +446,10 @@ class SqlStore:
         async with self._writing() as connection:
             return await work.reserve(connection, asked, caps)
 
-    async def mark_sent(self, call_id: str) -> None:
-        """Note that a call which was set aside goes out now. Raises LeaseLostError where it was given up for lost."""
+    async def mark_sent(self, call_id: str) -> bool:
+        """Note that a call which was set aside goes out now; False where it must not: its lease was lost."""
         async with self._writing() as connection:
-            is_kept = await work.mark_sent(connection, call_id)
-        if not is_kept:
-            raise LeaseLostError(call_id)
+            return await work.mark_sent(connection, call_id)
 
     async def settle(self, call: Call) -> None:
         """Write a call that was set aside to the ledger. Raises LeaseLostError where it was given up for lost."""

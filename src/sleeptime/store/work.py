@@ -30,6 +30,7 @@ from sleeptime.store.tables import calls, drafts, jobs, leases, reservations, sl
 
 LOST = "lost"
 _LIVE = ("queued", "running", "paused")
+_SUMS = ("tokens", "nano_usd", "open_tokens", "open_nano_usd")
 
 
 async def now(connection: AsyncConnection) -> datetime:
@@ -164,7 +165,7 @@ async def settle(connection: AsyncConnection, call: Call) -> bool:
 async def _spend(connection: AsyncConnection, row: rows.Row, tokens: int, money: int) -> None:
     """Turn what *row* set aside into what was spent."""
     keys = _keys(row)
-    await _accounts(connection, keys)
+    await _locked(connection, keys)  # they are there since the call was set aside
     await connection.execute(
         update(spending)
         .where(spending.c.account.in_(keys))
@@ -191,13 +192,17 @@ def _keys(row: rows.Row) -> Sequence[str]:
 
 
 async def _accounts(connection: AsyncConnection, keys: Sequence[str]) -> Mapping[str, Spending]:
-    """Lock accounts, new ones too, in the order of their names."""
-    nothing = {"tokens": 0, "nano_usd": 0, "open_tokens": 0, "open_nano_usd": 0}
-    new = [{"account": key, **nothing} for key in sorted(keys)]
+    """Lock accounts, new ones too."""
+    new = [{"account": key, **dict.fromkeys(_SUMS, 0)} for key in sorted(keys)]
     await connection.execute(_if_new(connection, spending, new))
+    return await _locked(connection, keys)
+
+
+async def _locked(connection: AsyncConnection, keys: Sequence[str]) -> Mapping[str, Spending]:
+    """Lock accounts in the order of their names."""
     found = select(spending).where(spending.c.account.in_(keys)).order_by(spending.c.account).with_for_update()
     return {
-        row["account"]: Spending(**{name: row[name] for name in nothing})
+        row["account"]: Spending(**{name: row[name] for name in _SUMS})
         for row in (await connection.execute(found)).mappings()
     }
 
