@@ -70,6 +70,7 @@ from sleeptime.scheduler import LOOK, Rules, Scheduler
 from sleeptime.settings import SETTINGS_FILE, Settings, WorkerSettings, load
 from sleeptime.sleeper import Sleeper, begin
 from sleeptime.store import Sleep, Store, Summary, open_store
+from sleeptime.turns import Turns
 
 DATABASE_FILE = "sleeptime.db"
 PRICES_FILE = "prices.toml"
@@ -146,6 +147,7 @@ class Engine:
         self._opened: dict[str, Model] = {}
         self._opening = anyio.Lock()
         self.settings = settings
+        self._turns = Turns()
         self._queries = Counter[str]()
         self._quiet = anyio.Event()
 
@@ -284,7 +286,8 @@ class Engine:
         context = await self.store.context(name)
         lease = await lease_on(self.store, context.id, context.name, seconds=self.settings.worker.lease_s)
         async with held(self.store, lease) as hold:
-            return await self._sleep(context.id, plan, hold, again=again, on_draft=on_draft)
+            with self._turns.behind():
+                return await self._sleep(context.id, plan, hold, again=again, on_draft=on_draft)
 
     async def enqueue(self, name: str, plan: Plan = Plan(), *, again: bool = False) -> Job:
         """Leave a sleep to a worker: `sleeptime worker`, or an engine opened with `worker=True`.
@@ -313,9 +316,14 @@ class Engine:
 
     def worker(self, *, concurrency: int = 4, tell: Callable[[str], None] = lambda _line: None) -> Worker:
         """Make a worker that does queued jobs with this engine's models: `await engine.worker().run()`."""
+
+        async def sleep(job: Job, hold: Hold) -> LearnedContext:
+            with self._turns.behind():
+                return await self._sleep(job.context_id, job.plan, hold, again=job.again)
+
         return Worker(
             store=self.store,
-            sleep=lambda job, hold: self._sleep(job.context_id, job.plan, hold, again=job.again),
+            sleep=sleep,
             lease_s=self.settings.worker.lease_s,
             concurrency=concurrency,
             tell=tell,
@@ -376,7 +384,6 @@ class Engine:
             if on_draft is not None:
                 on_draft(draft)
             hold.check()
-            await self._give_way(model.name)
 
         try:
             learned = await sleeper.sleep(context, plan, drafts=sleep.drafts, changes=changed, on_draft=keep)
@@ -532,6 +539,23 @@ class Engine:
         Stale notes are never shown. Raises NothingLearnedError where `sees` or `version` asks for notes and
         there are none, or all are stale.
         """
+        with self._turns.ahead():
+            return await self._answer(
+                name, question, level=level, sees=sees, version=version, learned=learned, budget=budget, on_text=on_text
+            )
+
+    async def _answer(
+        self,
+        name: str,
+        question: str,
+        *,
+        level: Level,
+        sees: Sees | None,
+        version: int | None,
+        learned: LearnedContext | None,
+        budget: Budget,
+        on_text: Callable[[str], None] | None,
+    ) -> Answer:
         if sees == "context" and version is not None:
             raise InputError(
                 f"An answer that sees the context alone shows no version; drop the {version}, or see more."
@@ -737,6 +761,7 @@ class Engine:
                 output_tokens=output_tokens,
                 price=price,
             )
+            await self._give_way(model.name)
             while (given := await self.store.reserve(asked, self.settings.caps)) is None:
                 await anyio.sleep(CAP_PAUSE_S)  # calls under way hold the rest; those of the dead are reaped
                 await self.store.reap()

@@ -54,6 +54,7 @@ from sleeptime.core.messages import (
 from sleeptime.core.usage import Usage
 from sleeptime.models.failures import CLIENT_ERRORS, TOOL_CALLS, model_error
 from sleeptime.models.protocol import Abilities, Options
+from sleeptime.turns import step
 
 DEFAULT_TIMEOUT_S = 600.0
 
@@ -125,7 +126,8 @@ class RemoteModel:
                 options.on_text(piece)
 
         try:
-            reply = await self._ask(_wired(messages), settings, options, hear)
+            async with step():
+                reply = await self._ask(_wired(messages), settings, options, hear)
         except CLIENT_ERRORS as error:
             told = model_error(
                 self._name,
