@@ -2,7 +2,7 @@
 
     python -m benchmarks.loopback [SECONDS]      prints its base URL, serves until its standard input closes
 
-It answers "The answer is N.", N read off the prompt's last digit, after so many seconds (0), and counts words as tokens.
+It answers "The answer is N.", N read off the prompt's last digit, after so many seconds (0); words count as tokens.
 Where it is given tools, it revises notes: it adds a few that quote sentences of the prompt, and is never done.
 """
 
@@ -69,9 +69,7 @@ def _revision(text: str) -> str:
     round_ = next(_rounds)
     sentences = re.findall(r"[A-Z][^.\n]{20,200}\.", text)
     quoted = [sentences[(round_ * NOTES + at) * 7 % len(sentences)] for at in range(NOTES)]
-    add = [
-        {"kind": "inference", "text": f"In round {round_}: {quote}", "evidence": [quote]} for quote in quoted
-    ]
+    add = [{"kind": "inference", "text": f"In round {round_}: {quote}", "evidence": [quote]} for quote in quoted]
     return json.dumps({"add": add, "done": False})
 
 

@@ -66,6 +66,7 @@ from sleeptime.models.metered import Metered
 from sleeptime.models.prices import load_cards, price_card
 from sleeptime.models.protocol import Model
 from sleeptime.models.retrying import Retrying
+from sleeptime.models.sharing import FLEX, Courteous, Share
 from sleeptime.scheduler import LOOK, Rules, Scheduler
 from sleeptime.settings import SETTINGS_FILE, Settings, WorkerSettings, load
 from sleeptime.sleeper import Sleeper, begin
@@ -148,6 +149,7 @@ class Engine:
         self._opening = anyio.Lock()
         self.settings = settings
         self._turns = Turns()
+        self._shares: dict[str, Share] = {}
         self._queries = Counter[str]()
         self._quiet = anyio.Event()
 
@@ -372,6 +374,7 @@ class Engine:
             work_id=sleep.id,
             is_capped=_has_caps(plan.budget),
             hold=hold,
+            wants_flex=self._wants_flex(plan, price),
         )
         sleeper = replace(sleeper, model=metered)
         drafts = {draft.sample: draft for draft in sleep.drafts}
@@ -423,6 +426,11 @@ class Engine:
         with anyio.move_on_after(LONGEST_YIELD_S):
             while self._queries[model_name]:
                 await self._quiet.wait()
+
+    def _wants_flex(self, plan: Plan, price: PriceCard | None) -> bool:
+        tier = plan.tier or self.settings.provider.tier
+        is_offered = price is not None and any(card.tier == FLEX for card in price.tiers)
+        return tier == FLEX or (tier == "auto" and is_offered)
 
     async def _clear_away(self, context: Context, sleeper: Sleeper, plan: Plan, *, again: bool) -> None:
         """End unfinished sleeps that are not to be gone on with; what their rounds learned becomes a version.
@@ -724,7 +732,9 @@ class Engine:
             return wanted
         async with self._opening:
             if wanted not in self._opened:
-                self._opened[wanted] = await open_model(wanted, environ=self._environ)
+                share = Share(clock_s=self._clock_s)
+                model = await open_model(wanted, environ=self._environ, on_headers=share.heard)
+                self._opened[wanted], self._shares[model.name] = model, share
             return self._opened[wanted]
 
     def _check_money(self, budget: Budget, model: Model, price: PriceCard | None, caps: Caps = Caps()) -> None:
@@ -747,6 +757,7 @@ class Engine:
         level: str | None = None,
         is_capped: bool = False,
         hold: Hold | None = None,
+        wants_flex: bool = False,
     ) -> Model:
         async def set_aside(call_id: str, input_tokens: int, output_tokens: int) -> int:
             assert hold is not None
@@ -769,24 +780,28 @@ class Engine:
                 raise CapReached
             return given.output_tokens
 
-        # A call that broke off may have been billed: under a cap it is not repeated.
-        return Retrying(
-            Metered(
-                model,
-                record=self.store.record if hold is None else self.store.settle,
-                set_aside=None if hold is None else set_aside,
-                phase=phase,
-                price=price,
-                clock_s=self._clock_s,
-                now=self._now,
-                context_id=context_id,
-                work_id=work_id,
-                version=version,
-                sees=sees,
-                level=level,
-            ),
-            repeats_sent=not is_capped,
+        metered = Metered(
+            model,
+            record=self.store.record if hold is None else self.store.settle,
+            set_aside=None if hold is None else set_aside,
+            phase=phase,
+            price=price,
+            clock_s=self._clock_s,
+            now=self._now,
+            context_id=context_id,
+            work_id=work_id,
+            version=version,
+            sees=sees,
+            level=level,
         )
+        courteous = Courteous(
+            metered,
+            self._shares.setdefault(model.name, Share(clock_s=self._clock_s)),
+            share=self.settings.provider.share if phase is Phase.SLEEP else None,
+            wants_flex=wants_flex,
+        )
+        # A call that broke off may have been billed: under a cap it is not repeated.
+        return Retrying(courteous, repeats_sent=not is_capped)
 
 
 def _is_unchanged(context: Context, sleeper: Sleeper, plan: Plan, newest: LearnedContext) -> bool:

@@ -46,7 +46,7 @@ class ToolCall:
 class Completion:
     """One reply of a model, with what it cost and took.
 
-    `text` excludes thinking. `model` is the name the provider reported.
+    `text` excludes thinking. `model` is the name the provider reported, and `tier` what it says it served at.
     """
 
     text: str
@@ -56,6 +56,7 @@ class Completion:
     tool_calls: tuple[ToolCall, ...] = ()
     thinking: str = ""
     request_id: str | None = None
+    tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,8 @@ class Metered:
     """A model whose calls are all given to *record*, with what they are for.
 
     *now* tells the time in UTC and *clock_s* seconds that never run backwards. *price* is
-    None where no price is known. Counting tokens is free and makes no row.
+    None where no price is known; a reply that says at which tier it was served is priced at
+    that tier's card. Counting tokens is free and makes no row.
     *set_aside* is given the id, the tokens of the prompt and the most output of a call, and says how much output it
     may have.
     """
@@ -107,8 +108,11 @@ class Metered:
             await self._write(id_, at, began_s, outcome=type(error).__name__, usage=Usage(), cost_usd=cost)
             raise
         request_id = made.request_id if isinstance(made, Completion) else None
-        cost = None if self._price is None else self._price.cost_usd(made.usage)
-        await self._write(id_, at, began_s, outcome="ok", usage=made.usage, cost_usd=cost, request_id=request_id)
+        price = self._price and self._price.served(made.tier if isinstance(made, Completion) else None)
+        cost = None if price is None else price.cost_usd(made.usage)
+        await self._write(
+            id_, at, began_s, outcome="ok", usage=made.usage, cost_usd=cost, request_id=request_id, price=price
+        )
         return made
 
     async def _write(
@@ -121,7 +125,9 @@ class Metered:
         usage: Usage,
         cost_usd: float | None,
         request_id: str | None = None,
+        price: PriceCard | None = None,
     ) -> None:
+        price = price or self._price
         call = Call(
             id=id_,
             at=at,
@@ -131,7 +137,7 @@ class Metered:
             cost_usd=cost_usd,
             latency_s=self._clock_s() - began_s,
             outcome=outcome,
-            price_card=None if self._price is None else self._price.name,
+            price_card=None if price is None else price.name,
             context_id=self._context_id,
             version=self._version,
             work_id=self._work_id,

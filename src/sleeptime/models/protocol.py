@@ -46,7 +46,8 @@ class Options:
     `effort` and `thinking_tokens` are the provider's own dials; an adapter that
     cannot turn them raises NotSupportedError rather than drop them. `temperature`
     is left out where `abilities.sampling` is False or a dial rules it out, and `seed`
-    where the provider takes none: neither was ever a promise.
+    where the provider takes none: neither was ever a promise. `tier` "flex" asks for the provider's half-price
+    tier; who has none ignores it or refuses the call, and the reply says what it was served at.
     """
 
     max_output_tokens: int
@@ -56,6 +57,7 @@ class Options:
     thinking_tokens: int | None = None
     tools: tuple[Tool, ...] = ()
     stop: tuple[str, ...] = ()
+    tier: str | None = None
     on_text: Callable[[str], None] | None = None
 
 
