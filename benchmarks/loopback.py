@@ -1,21 +1,21 @@
-"""A model of no thought, and of no latency unless told: an OpenAI-compatible endpoint on loopback, in its own process.
+"""A model of no thought: an OpenAI-compatible endpoint on loopback, in a process of its own.
 
-    python -m benchmarks.loopback [SECONDS]     prints its base URL, serves until its standard input closes
+    python -m benchmarks.loopback [SECONDS]      prints its base URL, serves until its standard input closes
 
-It answers "The answer is N.", N read off the prompt's last digit, SECONDS after the question, and counts words as
-tokens. Given tools it calls the first, with one more note.
+It answers "The answer is N.", N read off the prompt's last digit, after so many seconds (0); words count as tokens.
+Where it is given tools, it revises notes: it adds a few that quote sentences of the prompt, and is never done.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import socket
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,30 +28,33 @@ from starlette.routing import Route
 
 ROOT = Path(__file__).parents[1]
 MODEL = "loopback"
+NOTES = 4
+"""Notes that a round adds."""
+_rounds = itertools.count()
 
 
-async def complete(request: Request, latency_s: float = 0.0) -> JSONResponse:
+async def complete(request: Request) -> JSONResponse:
     """Reply to a chat completion."""
     body = await request.json()
-    await asyncio.sleep(latency_s)
+    await asyncio.sleep(request.app.state.latency_s)
     text = " ".join(message["content"] for message in body["messages"])
-    digits = re.findall(r"\d", text)
-    answer = f"The answer is {digits[-1] if digits else 0}."
-    input_tokens, output_tokens = len(text.split()), len(answer.split())
-    message: dict[str, object] = {"role": "assistant", "content": answer}
     if body.get("tools"):
-        note = {"kind": "inference", "text": f"Note {uuid.uuid4().hex}.", "evidence": ["*"]}
-        function = {"name": body["tools"][0]["function"]["name"], "arguments": json.dumps({"add": [note]})}
-        message["tool_calls"] = [{"id": "call", "type": "function", "function": function}]
+        arguments = _revision(text)
+        call = {"id": "t1", "type": "function", "function": {"name": "revise_notes", "arguments": arguments}}
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        finish, answer = "tool_calls", arguments
+    else:
+        digits = re.findall(r"\d", text)
+        answer = f"The answer is {digits[-1] if digits else 0}."
+        message, finish = {"role": "assistant", "content": answer}, "stop"
+    input_tokens, output_tokens = len(text.split()), len(answer.split())
     return JSONResponse(
         {
             "id": "loopback",
             "object": "chat.completion",
             "created": 0,
             "model": MODEL,
-            "choices": [
-                {"index": 0, "message": message, "finish_reason": "tool_calls" if body.get("tools") else "stop"},
-            ],
+            "choices": [{"index": 0, "message": message, "finish_reason": finish}],
             "usage": {
                 "prompt_tokens": input_tokens,
                 "completion_tokens": output_tokens,
@@ -59,6 +62,15 @@ async def complete(request: Request, latency_s: float = 0.0) -> JSONResponse:
             },
         }
     )
+
+
+def _revision(text: str) -> str:
+    """Notes on sentences of the prompt, other ones in every round."""
+    round_ = next(_rounds)
+    sentences = re.findall(r"[A-Z][^.\n]{20,200}\.", text) or ["*"]
+    quoted = [sentences[(round_ * NOTES + at) * 7 % len(sentences)] for at in range(NOTES)]
+    add = [{"kind": "inference", "text": f"In round {round_}: {quote}", "evidence": [quote]} for quote in quoted]
+    return json.dumps({"add": add, "done": False})
 
 
 @contextmanager
@@ -75,10 +87,11 @@ def loopback_model(latency_s: float = 0.0) -> Generator[str]:
 
 
 @contextmanager
-def served(complete: Callable[[Request], Awaitable[Response]]) -> Generator[str]:
+def served(complete: Callable[[Request], Awaitable[Response]], latency_s: float = 0.0) -> Generator[str]:
     """Serve chat completions from a thread; gives the base URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         app = Starlette(routes=[Route("/v1/chat/completions", complete, methods=["POST"])])
+        app.state.latency_s = latency_s
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="error", access_log=False, ws="none"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -91,12 +104,7 @@ def served(complete: Callable[[Request], Awaitable[Response]]) -> Generator[str]
 
 def main() -> None:
     """Serve until standard input closes."""
-    latency_s = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
-
-    async def later(request: Request) -> JSONResponse:
-        return await complete(request, latency_s)
-
-    with served(later) as base_url:
+    with served(complete, float(sys.argv[1]) if len(sys.argv) > 1 else 0.0) as base_url:
         sys.stdout.write(f"{base_url}\n")
         sys.stdout.flush()
         sys.stdin.read()

@@ -44,7 +44,16 @@ async def store(tmp_path: Path, anyio_backend: str) -> AsyncGenerator[SqlStore]:
 
 
 def a_keeper(store: SqlStore, *, lease: Lease = LEASE) -> Keeper:
-    return Keeper(store=store, lease=lease, sleep_id="s1", model="scripted", price=None, caps=Caps(), now=lambda: NOON)
+    return Keeper(
+        store=store,
+        lease=lease,
+        sleep_id="s1",
+        model="scripted",
+        price=None,
+        caps=Caps(),
+        now=lambda: NOON,
+        give_way=anyio.lowlevel.checkpoint,
+    )
 
 
 def metered(keeper: Keeper, model: ScriptedModel) -> Metered:

@@ -70,7 +70,7 @@ class Answerer:
                 on_text=on_text,
             )
             completion = await self.model.generate(messages, options)
-            cost_usd = self._cost_usd(completion.usage)
+            cost_usd = self._cost_usd(completion)
         return Answer(
             text=completion.text.strip(),
             query=query,
@@ -138,7 +138,7 @@ class Answerer:
             options = Options(max_output_tokens=most - spent.output_tokens, temperature=0.0, stop=(closing.strip(),))
             part = await self.model.complete(messages, options, prefix=opening + thinking)
             spent += part.usage
-            costs.append(self._cost_usd(part.usage))
+            costs.append(self._cost_usd(part))
             thinking += part.text
             if query.level.kind == "force" or part.finish_reason == "length" or extensions == MOST_EXTENSIONS:
                 break
@@ -149,12 +149,12 @@ class Answerer:
         allowed = await self._allowed(shown, budget, spent, FORCED_ANSWER_TOKENS, spent_usd=sum_costs(costs))
         options = Options(max_output_tokens=allowed, temperature=0.0, on_text=on_text)
         last = await self.model.complete(messages, options, prefix=prefix)
-        costs.append(self._cost_usd(last.usage))
+        costs.append(self._cost_usd(last))
         usage = _as_thinking(spent) + last.usage
         return replace(last, text=first_words + last.text, thinking=thinking, usage=usage), sum_costs(costs)
 
-    def _cost_usd(self, usage: Usage) -> float | None:
-        return self.price.cost_usd(usage) if self.price else None
+    def _cost_usd(self, completion: Completion) -> float | None:
+        return self.price.served(completion.tier).cost_usd(completion.usage) if self.price else None
 
     async def _allowed(
         self,

@@ -35,7 +35,7 @@ from sleeptime.core.errors import (
     VersionNotFoundError,
 )
 from sleeptime.core.ledger import DEFAULT_TEST_TOKEN_PRICE
-from sleeptime.core.plan import MAX_CHARACTERS, STRATEGIES, Plan
+from sleeptime.core.plan import MAX_CHARACTERS, STRATEGIES, TIERS, Plan
 from sleeptime.core.query import SEES
 from sleeptime.evals.commands import app as eval_app
 
@@ -275,6 +275,12 @@ def sleep(
     max_characters: Annotated[int, typer.Option(help="Cap on the text of what is learned.", min=1)] = MAX_CHARACTERS,
     max_tokens: Annotated[int | None, typer.Option(help="Cap on all output tokens.", min=1, show_default=False)] = None,
     max_cost: Annotated[float | None, typer.Option(help="Cap on money, in US dollars.", show_default=False)] = None,
+    tier: Annotated[
+        str | None,
+        typer.Option(
+            help="standard, flex (the provider's half price) or auto; else as sleeptime.toml says.", show_default=False
+        ),
+    ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Think about the whole text, whatever is known of it.")
     ] = False,
@@ -313,6 +319,8 @@ def sleep(
         raise typer.BadParameter("--background takes neither --dry-run nor --model: the worker has the model")
     if if_it_pays and (not every or again):
         raise typer.BadParameter("--if-it-pays goes with --all, and without --again")
+    if tier is not None and tier not in TIERS:
+        raise typer.BadParameter(f"--tier is one of {', '.join(TIERS)}")
     if strategy not in STRATEGIES:
         raise typer.BadParameter(f"--strategy is one of {', '.join(STRATEGIES)}")
     plan = Plan(
@@ -322,6 +330,7 @@ def sleep(
         temperature=temperature,
         max_characters=max_characters,
         budget=Budget(max_output_tokens=max_tokens, max_cost_usd=max_cost, max_rounds=rounds),
+        tier=tier,
     )
 
     async def work(engine: Engine) -> None:

@@ -66,10 +66,12 @@ from sleeptime.models.metered import Metered
 from sleeptime.models.prices import load_cards, price_card
 from sleeptime.models.protocol import Model
 from sleeptime.models.retrying import Retrying
+from sleeptime.models.sharing import FLEX, Courteous, Share
 from sleeptime.scheduler import LOOK, Rules, Scheduler
 from sleeptime.settings import SETTINGS_FILE, Settings, WorkerSettings, load
 from sleeptime.sleeper import Sleeper, begin
 from sleeptime.store import Sleep, Store, Summary, open_store
+from sleeptime.turns import Turns
 
 DATABASE_FILE = "sleeptime.db"
 PRICES_FILE = "prices.toml"
@@ -145,6 +147,8 @@ class Engine:
         self._opened: dict[str, Model] = {}
         self._opening = anyio.Lock()
         self.settings = settings
+        self._turns = Turns()
+        self._shares: dict[str, Share] = {}
         self._queries = Counter[str]()
         self._quiet = anyio.Event()
 
@@ -283,7 +287,8 @@ class Engine:
         context = await self.store.context(name)
         lease = await lease_on(self.store, context.id, context.name, seconds=self.settings.worker.lease_s)
         async with held(self.store, lease) as hold:
-            return await self._sleep(context.id, plan, hold, again=again, on_draft=on_draft)
+            with self._turns.behind():
+                return await self._sleep(context.id, plan, hold, again=again, on_draft=on_draft)
 
     async def enqueue(self, name: str, plan: Plan = Plan(), *, again: bool = False) -> Job:
         """Leave a sleep to a worker: `sleeptime worker`, or an engine opened with `worker=True`.
@@ -312,9 +317,14 @@ class Engine:
 
     def worker(self, *, concurrency: int = 4, tell: Callable[[str], None] = lambda _line: None) -> Worker:
         """Make a worker that does queued jobs with this engine's models: `await engine.worker().run()`."""
+
+        async def sleep(job: Job, hold: Hold) -> LearnedContext:
+            with self._turns.behind():
+                return await self._sleep(job.context_id, job.plan, hold, again=job.again)
+
         return Worker(
             store=self.store,
-            sleep=lambda job, hold: self._sleep(job.context_id, job.plan, hold, again=job.again),
+            sleep=sleep,
             lease_s=self.settings.worker.lease_s,
             concurrency=concurrency,
             tell=tell,
@@ -363,6 +373,7 @@ class Engine:
             price=price,
             caps=self.settings.caps,
             now=self._now,
+            give_way=lambda: self._give_way(model.name),
         )
         metered = self._metered(
             model,
@@ -372,6 +383,7 @@ class Engine:
             work_id=sleep.id,
             is_capped=_has_caps(plan.budget),
             keeper=keeper,
+            wants_flex=self._wants_flex(plan, price),
         )
         sleeper = replace(sleeper, model=metered)
         drafts = {draft.sample: draft for draft in sleep.drafts}
@@ -382,7 +394,6 @@ class Engine:
             if on_draft is not None:
                 on_draft(draft)
             hold.check()
-            await self._give_way(model.name)
 
         try:
             async with aclosing(keeper):
@@ -423,6 +434,11 @@ class Engine:
         with anyio.move_on_after(LONGEST_YIELD_S):
             while self._queries[model_name]:
                 await self._quiet.wait()
+
+    def _wants_flex(self, plan: Plan, price: PriceCard | None) -> bool:
+        tier = plan.tier or self.settings.provider.tier
+        is_offered = price is not None and any(card.tier == FLEX for card in price.tiers)
+        return tier == FLEX or (tier == "auto" and is_offered)
 
     async def _clear_away(self, context: Context, sleeper: Sleeper, plan: Plan, *, again: bool) -> None:
         """End unfinished sleeps that are not to be gone on with; what their rounds learned becomes a version.
@@ -539,6 +555,23 @@ class Engine:
         Stale notes are never shown. Raises NothingLearnedError where `sees` or `version` asks for notes and
         there are none, or all are stale.
         """
+        with self._turns.ahead():
+            return await self._answer(
+                name, question, level=level, sees=sees, version=version, learned=learned, budget=budget, on_text=on_text
+            )
+
+    async def _answer(
+        self,
+        name: str,
+        question: str,
+        *,
+        level: Level,
+        sees: Sees | None,
+        version: int | None,
+        learned: LearnedContext | None,
+        budget: Budget,
+        on_text: Callable[[str], None] | None,
+    ) -> Answer:
         if sees == "context" and version is not None:
             raise InputError(
                 f"An answer that sees the context alone shows no version; drop the {version}, or see more."
@@ -708,7 +741,9 @@ class Engine:
             return wanted
         async with self._opening:
             if wanted not in self._opened:
-                self._opened[wanted] = await open_model(wanted, environ=self._environ)
+                share = Share(clock_s=self._clock_s)
+                model = await open_model(wanted, environ=self._environ, on_headers=share.heard)
+                self._opened[wanted], self._shares[model.name] = model, share
             return self._opened[wanted]
 
     def _check_money(self, budget: Budget, model: Model, price: PriceCard | None, caps: Caps = Caps()) -> None:
@@ -731,26 +766,31 @@ class Engine:
         level: str | None = None,
         is_capped: bool = False,
         keeper: Keeper | None = None,
+        wants_flex: bool = False,
     ) -> Model:
-        # A call that broke off may have been billed: under a cap it is not repeated.
-        return Retrying(
-            Metered(
-                model,
-                record=keeper.record if keeper else self.store.record,
-                set_aside=keeper.set_aside if keeper else None,
-                on_send=keeper.send if keeper else None,
-                phase=phase,
-                price=price,
-                clock_s=self._clock_s,
-                now=self._now,
-                context_id=context_id,
-                work_id=work_id,
-                version=version,
-                sees=sees,
-                level=level,
-            ),
-            repeats_sent=not is_capped,
+        metered = Metered(
+            model,
+            record=keeper.record if keeper else self.store.record,
+            set_aside=keeper.set_aside if keeper else None,
+            on_send=keeper.send if keeper else None,
+            phase=phase,
+            price=price,
+            clock_s=self._clock_s,
+            now=self._now,
+            context_id=context_id,
+            work_id=work_id,
+            version=version,
+            sees=sees,
+            level=level,
         )
+        courteous = Courteous(
+            metered,
+            self._shares.setdefault(model.name, Share(clock_s=self._clock_s)),
+            share=self.settings.provider.share if phase is Phase.SLEEP else None,
+            wants_flex=wants_flex,
+        )
+        # A call that broke off may have been billed: under a cap it is not repeated.
+        return Retrying(courteous, repeats_sent=not is_capped)
 
 
 def _is_unchanged(context: Context, sleeper: Sleeper, plan: Plan, newest: LearnedContext) -> bool:

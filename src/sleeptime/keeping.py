@@ -14,7 +14,7 @@ This file does not know what a draft says, nor SQL.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -35,7 +35,10 @@ CAP_PAUSE_S = 0.1
 
 @dataclass(slots=True, kw_only=True)
 class Keeper:
-    """The calls and drafts of one sleep, made under *lease* and under *caps*. *price* is that of *model*."""
+    """The calls and drafts of one sleep, made under *lease* and under *caps*. *price* is that of *model*.
+
+    *give_way* is awaited before each call.
+    """
 
     store: Store
     lease: Lease
@@ -44,10 +47,12 @@ class Keeper:
     price: PriceCard | None
     caps: Caps
     now: Callable[[], datetime]
+    give_way: Callable[[], Awaitable[None]]
     _without_draft: dict[str, Call] = field(default_factory=dict[str, Call])
 
     async def set_aside(self, call_id: str, input_tokens: int, output_tokens: int) -> int:
         """Set the most of a call aside; say how much output it may have. Raises CapReached and LeaseLostError."""
+        await self.give_way()
         asked = Reservation(
             id=call_id,
             at=self.now(),

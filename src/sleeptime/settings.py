@@ -8,6 +8,10 @@
     [worker]
     lease_s = 15               a worker not heard of for so long is taken for dead
 
+    [provider]
+    share = 0.5                how much of a provider's rate limit sleeps may use; the rest is left to answers
+    tier = "auto"              at half price (flex) where that is known to be offered; "standard" never, "flex" always
+
 What is not known is refused: a cap with a typing error would cap nothing.
 """
 
@@ -21,6 +25,7 @@ from typing import Any, get_args, get_type_hints
 
 from sleeptime.core.caps import Caps
 from sleeptime.core.errors import BudgetError, SettingsError
+from sleeptime.core.plan import TIERS
 
 SETTINGS_FILE = "sleeptime.toml"
 LEASE_S = 15.0
@@ -40,11 +45,26 @@ class WorkerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderSettings:
+    """How sleeps use a provider: the share of its rate limit, from 0 to 1, and at which of its prices."""
+
+    share: float = 0.5
+    tier: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise BudgetError(f"share is above 0 and at most 1, not {self.share:g}.")
+        if self.tier not in TIERS:
+            raise BudgetError(f"tier is one of {', '.join(TIERS)}, not {self.tier!r}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """One field for each section of the file. A section is a dataclass of numbers, texts and booleans."""
 
     caps: Caps = field(default_factory=Caps)
     worker: WorkerSettings = field(default_factory=WorkerSettings)
+    provider: ProviderSettings = field(default_factory=ProviderSettings)
 
 
 def load(path: Path) -> Settings:

@@ -243,7 +243,8 @@ class Sleeper:
                 draft = replace(draft, is_plain=True)
                 return await self._ask(context, plan, draft, changes, allowed, is_last=is_last)
             raise
-        draft = draft.spent(completion.usage, self.price.cost_usd(completion.usage) if self.price else None)
+        price = self.price and self.price.served(completion.tier)
+        draft = draft.spent(completion.usage, price.cost_usd(completion.usage) if price else None)
         try:
             if tools:
                 revision = strategy.read(completion, draft)

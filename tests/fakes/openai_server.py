@@ -39,7 +39,7 @@ Fault = Literal["truncated", "malformed", "hang", "disconnect", "no usage"]
 class Reply:
     """One reply: words, tool calls as (name, raw arguments), thinking, or a failure.
 
-    `fault`: "truncated" ends the body early, "malformed" sends no JSON, "hang" never
+    `headers` are sent beside it. `fault`: "truncated" ends the body early, "malformed" sends no JSON, "hang" never
     replies, "disconnect" closes the connection (after the first words of a stream).
     """
 
@@ -49,6 +49,7 @@ class Reply:
     status: int = 200
     error: str = "scripted failure"
     retry_after_s: float | None = None
+    headers: tuple[tuple[str, str], ...] = ()
     fault: Fault | None = None
 
     @staticmethod
@@ -127,7 +128,9 @@ class FakeServer:
 
     def _refusal(self, request: Request, body: dict[str, Any], reply: Reply) -> Response:
         self._log(request, body, reply.status, None)
-        headers = {} if reply.retry_after_s is None else {"Retry-After": f"{reply.retry_after_s:g}"}
+        headers = dict(reply.headers)
+        if reply.retry_after_s is not None:
+            headers["Retry-After"] = f"{reply.retry_after_s:g}"
         error = {"error": {"message": reply.error, "type": "scripted", "code": None}}
         return JSONResponse(error, status_code=reply.status, headers=headers)
 
@@ -183,6 +186,8 @@ class FakeServer:
             ]
         choice = {"index": 0, "message": message, "finish_reason": finish}
         made = {**self._head(body, "chat.completion"), "choices": [choice]}
+        if "service_tier" in body:
+            made["service_tier"] = body["service_tier"]
         if is_reported:
             made["usage"] = usage
         text = json.dumps(made)
@@ -190,7 +195,7 @@ class FakeServer:
             headers = {"content-length": str(len(text)), "content-type": "application/json"}
             kept = text[: len(text) // 2] if reply.fault == "truncated" else ""
             return StreamingResponse(_once(kept), headers=headers)
-        return Response(text, media_type="application/json")
+        return Response(text, media_type="application/json", headers=dict(reply.headers))
 
     async def _events(
         self, body: dict[str, Any], reply: Reply, words: list[str], finish: str, usage: dict[str, Any] | None

@@ -10,7 +10,7 @@
     ├── ModelError                     a model could not be reached or understood
     │   ├── ModelNotChosenError · UnknownModelError · MissingKeyError · NotSupportedError
     │   ├── AuthenticationError · EndpointUnreachableError
-    │   ├── RateLimitedError · UpstreamError    worth another attempt (`retryable`)
+    │   ├── RateLimitedError · UpstreamError · ShareUsedUpError    worth another attempt (`retryable`)
     │   └── RequestRejectedError · MalformedReplyError · NothingReadableError
     └── StoreError                     the database could not be read or written
         ├── DatabaseCorruptError · DatabaseFullError · DatabaseBusyError
@@ -204,13 +204,26 @@ class EndpointUnreachableError(ModelError):
 
 
 class RateLimitedError(ModelError):
-    """The provider asks to slow down (429)."""
+    """The provider asks to slow down (429). `is_out_of_room`: it has no room at the price that was asked for."""
 
     retryable = True
 
-    def __init__(self, model: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, model: str, *, retry_after_s: float | None = None, is_out_of_room: bool = False) -> None:
         wait = f" It asks to wait {retry_after_s:g} s." if retry_after_s is not None else ""
         super().__init__(f"{model} is rate limited (HTTP 429).{wait} Try again later or lower the load.")
+        self.model, self.retry_after_s, self.is_out_of_room = model, retry_after_s, is_out_of_room
+
+
+class ShareUsedUpError(ModelError):
+    """Sleeps have used up their share of the provider's rate limit, or it asked somebody to wait."""
+
+    retryable = True
+
+    def __init__(self, model: str, *, retry_after_s: float) -> None:
+        super().__init__(
+            f"The rest of the rate limit of {model} is left to answers; sleeps go on in {retry_after_s:.0f} s. "
+            "Nothing was spent. `share` in sleeptime.toml says how much of it sleeps may use."
+        )
         self.model, self.retry_after_s = model, retry_after_s
 
 

@@ -46,8 +46,8 @@ class ToolCall:
 class Completion:
     """One reply of a model, with what it cost and took.
 
-    `text` excludes thinking. `model` is the name the provider reported. `call_id` is the id of its row in the
-    ledger, where it has one.
+    `text` excludes thinking. `model` is the name the provider reported, and `tier` what it says it served at.
+    `call_id` is the id of its row in the ledger, where it has one.
     """
 
     text: str
@@ -58,6 +58,7 @@ class Completion:
     thinking: str = ""
     request_id: str | None = None
     call_id: str | None = None
+    tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,8 @@ from sleeptime.core.budget import EFFORTS, Budget
 from sleeptime.core.errors import BudgetError
 
 StrategyName = Literal["notes", "rethink"]
+TierName = Literal["auto", "standard", "flex"]
+TIERS: tuple[TierName, ...] = ("auto", "standard", "flex")
 STRATEGIES: tuple[StrategyName, ...] = ("notes", "rethink")
 MAX_CHARACTERS = 5000
 """The cap on the text of c′ in the paper's code."""
@@ -39,6 +41,8 @@ class Plan:
     max_characters  cap on the text of c′, for each sample; counted, and told to the model
     budget          caps over all samples together
     worth           what it was decided for: it ends where another round is not expected to pay. None: nobody decided
+    tier            at which of the provider's prices: flex is its half-price tier, auto is flex where a price for it
+                    is known; None as `sleeptime.toml` says. It decides nothing of the outcome
     """
 
     strategy: StrategyName = "notes"
@@ -48,6 +52,7 @@ class Plan:
     max_characters: int = MAX_CHARACTERS
     budget: Budget = Budget()
     worth: Worth | None = None
+    tier: TierName | None = None
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -56,6 +61,8 @@ class Plan:
             raise BudgetError("Samples and characters are at least 1.")
         if self.samples > 1 and self.temperature == 0:
             raise BudgetError("Parallel samples at temperature 0 would be identical. Give a --temperature above 0.")
+        if self.tier is not None and self.tier not in TIERS:
+            raise BudgetError(f"There is no tier {self.tier!r}; there are {', '.join(TIERS)}.")
         self.budget.shared_by(self.samples)
         if self.effort is not None and self.effort not in EFFORTS:
             raise BudgetError(f"Effort is one of {', '.join(EFFORTS)}, not {self.effort!r}.")
@@ -71,6 +78,6 @@ class Plan:
 
     @property
     def identity(self) -> str:
-        """What decides what a sleep learns, as text: all but where it ends. Equal plans may go on from one another."""
-        ends = ("budget", "worth")
-        return json.dumps({key: value for key, value in asdict(self).items() if key not in ends}, sort_keys=True)
+        """What decides what is learned, as text: not where it ends or its tier. Equal plans may go on from one another."""
+        beside = ("budget", "worth", "tier")
+        return json.dumps({key: value for key, value in asdict(self).items() if key not in beside}, sort_keys=True)

@@ -51,7 +51,8 @@ class PriceCard:
     `cached_input_usd_per_mtok` falls back to the full input price when a card
     gives none: an unknown discount is not assumed. Where a long prompt makes all
     tokens of its call dearer, `above` holds (n, the prices of a call with more than
-    n input tokens), in ascending order. So price each call by itself, not their sum.
+    n input tokens), in ascending order. So price each call by itself, not their sum. `tiers` are the cards of
+    the provider's other tiers, each with what replies call its `tier`: at which one a call was served its reply says.
     """
 
     name: str
@@ -60,6 +61,8 @@ class PriceCard:
     output_usd_per_mtok: float
     cached_input_usd_per_mtok: float | None = None
     above: tuple[tuple[int, PriceCard], ...] = ()
+    tier: str = ""
+    tiers: tuple[PriceCard, ...] = ()
 
     def __post_init__(self) -> None:
         prices = (self.input_usd_per_mtok, self.output_usd_per_mtok, self.cached_input_usd_per_mtok or 0.0)
@@ -68,6 +71,10 @@ class PriceCard:
         starts = [start for start, _ in self.above]
         if starts != sorted(set(starts)) or any(card.above for _, card in self.above):
             raise ValueError(f"tiers must ascend and have none of their own: {self}")
+
+    def served(self, tier: str | None) -> PriceCard:
+        """The prices of a call that was served at *tier*; these where no card of its own is known."""
+        return next((card for card in self.tiers if card.tier == tier), self)
 
     def at(self, input_tokens: int) -> PriceCard:
         """The prices of a call with *input_tokens*."""

@@ -47,6 +47,7 @@ TOOL_CALLS = "tool calls"
 
 _LOOKS_SECRET = re.compile(r"\b(?:sk|pk|rk|key|gsk|xai|AIza)[-_]?[A-Za-z0-9*_-]{12,}|(?i:bearer)\s+\S+")
 _ABOUT_TOOLS = re.compile(r"\btools?\b|\bfunction.?call|tool_choice|--jinja", re.IGNORECASE)
+_NO_ROOM = re.compile(r"resource.?unavailable", re.IGNORECASE)  # OpenAI, of the half-price tier
 # How providers say that a prompt is too long: OpenAI and vLLM (twice), Anthropic (twice), llama.cpp, Google.
 _TOO_LONG = (
     r"maximum context length is (?P<window>\d+) tokens.*?(?P<tokens>\d+) in the messages, (?P<reply>\d+) in the compl",
@@ -93,7 +94,8 @@ def refused_status(
     if status in (408, 504):
         return EndpointUnreachableError(model, f"it gave up waiting (HTTP {status})", was_sent=True)
     if status == 429:
-        return RateLimitedError(model, retry_after_s=retry_after_s)
+        is_out_of_room = _NO_ROOM.search(detail) is not None
+        return RateLimitedError(model, retry_after_s=retry_after_s, is_out_of_room=is_out_of_room)
     if status >= 500:
         return UpstreamError(model, status, retry_after_s=retry_after_s)
     return _too_long(model, detail) or RequestRejectedError(model, status, detail)

@@ -35,7 +35,8 @@ class Metered:
     """A model whose calls are all given to *record*, with what they are for.
 
     *now* tells the time in UTC and *clock_s* seconds that never run backwards. *price* is
-    None where no price is known. Counting tokens is free and makes no row.
+    None where no price is known; a reply that says at which tier it was served is priced at
+    that tier's card. Counting tokens is free and makes no row.
     *set_aside* is given the id, the tokens of the prompt and the most output of a call, and says how much output it
     may have. *on_send* is given the id when the call goes out, as exactly as the model can tell, and not later.
     """
@@ -125,11 +126,14 @@ class Metered:
             cost = 0.0 if _was_refused(error, was_sent=was_sent) else None
             await self._write(id_, at, began_s, outcome=type(error).__name__, usage=Usage(), cost_usd=cost)
             raise
-        request_id = None
+        request_id, price = None, self._price
         if isinstance(made, Completion):
+            price = self._price and self._price.served(made.tier)
             request_id, made = made.request_id, replace(made, call_id=id_)
-        cost = None if self._price is None else self._price.cost_usd(made.usage)
-        await self._write(id_, at, began_s, outcome="ok", usage=made.usage, cost_usd=cost, request_id=request_id)
+        cost = None if price is None else price.cost_usd(made.usage)
+        await self._write(
+            id_, at, began_s, outcome="ok", usage=made.usage, cost_usd=cost, request_id=request_id, price=price
+        )
         return made
 
     async def _write(
@@ -142,7 +146,9 @@ class Metered:
         usage: Usage,
         cost_usd: float | None,
         request_id: str | None = None,
+        price: PriceCard | None = None,
     ) -> None:
+        price = price or self._price
         call = Call(
             id=id_,
             at=at,
@@ -152,7 +158,7 @@ class Metered:
             cost_usd=cost_usd,
             latency_s=self._clock_s() - began_s,
             outcome=outcome,
-            price_card=None if self._price is None else self._price.name,
+            price_card=None if price is None else price.name,
             context_id=self._context_id,
             version=self._version,
             work_id=self._work_id,

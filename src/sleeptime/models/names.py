@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from anyio import to_thread
@@ -22,8 +22,10 @@ TINY = "tiny"
 TINY_PATH = Path(__file__).parents[1] / "data" / "tiny.gguf"
 
 
-async def open_model(name: str, *, environ: Mapping[str, str]) -> Model:
-    """Open the model called *name*, with keys from *environ*.
+async def open_model(
+    name: str, *, environ: Mapping[str, str], on_headers: Callable[[Mapping[str, str]], None] | None = None
+) -> Model:
+    """Open the model called *name*, with keys from *environ*. *on_headers* is given those of every reply.
 
     Raises UnknownModelError, with a near match where there is one, MissingKeyError, or
     NotSupportedError where this machine cannot run it.
@@ -40,7 +42,7 @@ async def open_model(name: str, *, environ: Mapping[str, str]) -> Model:
     if name.startswith(("http://", "https://")):
         from sleeptime.models.openai_compatible import open_url  # noqa: PLC0415 - the reason above
 
-        return await open_url(name, environ=environ)
+        return await open_url(name, environ=environ, on_headers=on_headers)
     from sleeptime.models.providers import near_model, open_provider  # noqa: PLC0415 - the reason above
 
     provider, colon, model = name.partition(":")
@@ -48,7 +50,7 @@ async def open_model(name: str, *, environ: Mapping[str, str]) -> Model:
         near = difflib.get_close_matches(name.lower(), [TINY], n=1) or [near_model(name)]
         meant = f" (did you mean {near[0]!r}?)" if near[0] else ""
         raise UnknownModelError(name, ("it names no provider" if name else "it is empty") + meant)
-    return open_provider(name, environ=environ)
+    return open_provider(name, environ=environ, on_headers=on_headers)
 
 
 def check_tiny(path: Path) -> None:

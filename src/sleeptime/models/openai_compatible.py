@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,9 +27,11 @@ from sleeptime.models.failures import model_error, redacted, refused_status
 from sleeptime.models.protocol import Abilities, Options
 from sleeptime.models.remote import DEFAULT_TIMEOUT_S, RemoteModel
 from sleeptime.models.sending import announce
+from sleeptime.turns import left, returned
 
 CONNECT_TIMEOUT_S = 10.0
 LISTING_TIMEOUT_S = 30.0
+OnHeaders = Callable[[Mapping[str, str]], None]
 NO_KEY = "no-key"
 
 # The API as endpoints other than OpenAI's own implement it.
@@ -50,9 +52,11 @@ def endpoint_model(
     key: str = NO_KEY,
     abilities: Abilities | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    on_headers: OnHeaders | None = None,
 ) -> RemoteModel:
     """Make a client of the *model* behind *base_url*. Nothing is sent yet."""
-    client = http_client(timeout_s, is_loopback=_is_loopback(urlsplit(base_url).hostname or ""))
+    is_loopback = _is_loopback(urlsplit(base_url).hostname or "")
+    client = http_client(timeout_s, is_loopback=is_loopback, on_headers=on_headers)
     provider = OpenAICompatibleProvider(
         "openai-compatible", base_url=base_url, api_key=key, http_client=client, profile=_PROFILE
     )
@@ -68,7 +72,7 @@ def endpoint_model(
     )
 
 
-async def open_url(name: str, *, environ: Mapping[str, str]) -> RemoteModel:
+async def open_url(name: str, *, environ: Mapping[str, str], on_headers: OnHeaders | None = None) -> RemoteModel:
     """Open `URL#model`, asking the endpoint for its models where none is named."""
     base_url, _, model = name.partition("#")
     parts = urlsplit(base_url)
@@ -83,19 +87,27 @@ async def open_url(name: str, *, environ: Mapping[str, str]) -> RemoteModel:
     if not model:
         model = await _only_model(name, base_url, key)
         name = f"{base_url}#{model}"
-    return endpoint_model(name, base_url, model, key=key)
+    return endpoint_model(name, base_url, model, key=key, on_headers=on_headers)
 
 
-def http_client(timeout_s: float = DEFAULT_TIMEOUT_S, *, is_loopback: bool = False) -> httpx2.AsyncClient:
+def http_client(
+    timeout_s: float = DEFAULT_TIMEOUT_S, *, is_loopback: bool = False, on_headers: OnHeaders | None = None
+) -> httpx2.AsyncClient:
     """Make a client with bounded waits that announces what it sends. On loopback it goes past any proxy.
 
-    llama.cpp's server closes idle connections after 5 s; there they are given up sooner.
+    llama.cpp's server closes idle connections after 5 s; there they are given up sooner. *on_headers* is given
+    the headers of every reply, keys in lower case. While a request is out, its sender does not work here (`turns`).
     """
+
+    async def hear(response: httpx2.Response) -> None:
+        if on_headers is not None:
+            on_headers({key.lower(): value for key, value in response.headers.items()})
+
     client = create_async_httpx2_client(
         timeout=httpx2.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
         transport=httpx2.AsyncHTTPTransport(limits=httpx2.Limits(keepalive_expiry=2.0)) if is_loopback else None,
     )
-    client.event_hooks["request"].append(announce)
+    client.event_hooks = {"request": [announce, left], "response": [hear, returned]}
     return client
 
 

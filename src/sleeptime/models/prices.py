@@ -6,6 +6,7 @@
     input_usd_per_mtok = 1.25
     cached_input_usd_per_mtok = 0.125   # optional
     output_usd_per_mtok = 10.0
+    tier = "flex"                       # optional: only calls that the provider says it served at this tier
 
 Some providers charge more for long prompts: their cards have tiers. Writing to a
 provider's cache is not priced: no request of ours asks for it. A local model costs
@@ -37,7 +38,8 @@ from sleeptime.core.errors import PriceCardError
 from sleeptime.core.usage import PriceCard
 
 _REQUIRED = ("model", "dated", "input_usd_per_mtok", "output_usd_per_mtok")
-_OPTIONAL = ("cached_input_usd_per_mtok",)
+_OPTIONAL = ("cached_input_usd_per_mtok", "tier")
+FLEX = "flex"
 _GENAI_PROVIDERS = {
     "openai-chat": "openai",
     "openai-responses": "openai",
@@ -62,13 +64,19 @@ def price_card(
     """
     names = [name for name in (model_name, reported_model) if name]
     own = [card for card in cards if card.dated <= today and any(fnmatchcase(name, card.name) for name in names)]
-    if own:
-        best = max(own, key=lambda card: (card.name in names, card.dated))
-        return replace(best, name=f"{best.name} {best.dated.isoformat()}")
+    best = {card.tier: card for card in sorted(own, key=lambda card: (card.name in names, card.dated))}
+    named = {tier: replace(card, name=_named(card)) for tier, card in best.items()}
+    if standard := named.pop("", None):
+        return replace(standard, tiers=tuple(named.values()))
     provider, colon, model = model_name.partition(":")
     if not colon or provider == "gguf" or model.startswith("//"):
         return None
-    return _known_card(_GENAI_PROVIDERS.get(provider, provider), [reported_model, model], today)
+    known = _known_card(_GENAI_PROVIDERS.get(provider, provider), [reported_model, model], today)
+    return replace(known, tiers=(*named.values(), *known.tiers)) if known else None
+
+
+def _named(card: PriceCard) -> str:
+    return f"{card.name} {card.dated.isoformat()}" + (f" {card.tier}" if card.tier else "")
 
 
 def load_cards(path: Path) -> tuple[PriceCard, ...]:
@@ -109,8 +117,12 @@ def _card(entry: Any, where: str) -> PriceCard:  # Any: what the user wrote
         raise PriceCardError(f"{where}: model should be a name such as openai:gpt-5-mini, or a glob.")
     if not isinstance(dated, date) or isinstance(dated, datetime):
         raise PriceCardError(f"{where}: dated should be a day such as 2026-11-01, without quotes.")
+    tier = fields.get("tier", "")
+    if not isinstance(tier, str):
+        raise PriceCardError(f'{where}: tier should be text such as "flex".')
     return PriceCard(
         name=model.strip(),
+        tier=tier,
         dated=dated,
         input_usd_per_mtok=_price(fields, "input_usd_per_mtok", where),
         output_usd_per_mtok=_price(fields, "output_usd_per_mtok", where),
@@ -133,15 +145,20 @@ def _known_card(provider_id: str, models: Sequence[str | None], today: date) -> 
             provider, info = get_snapshot().find_provider_model(model, None, provider_id, None)
         except LookupError:
             continue
-        return _tiered(f"genai-prices {version('genai-prices')} {provider.id}:{info.id}", info, today)
+        name = f"genai-prices {version('genai-prices')} {provider.id}:{info.id}"
+        standard, flex = _tiered(name, info, today), _tiered(f"{name} {FLEX}", info, today, tier=FLEX)
+        if standard is None or flex is None or _rates(standard) == _rates(flex):
+            return standard
+        return replace(standard, tiers=(flex,))
     return None
 
 
-def _tiered(name: str, info: ModelInfo, today: date) -> PriceCard | None:
-    """The card of a model whose prices may each have tiers; it has all their thresholds."""
+def _tiered(name: str, info: ModelInfo, today: date, *, tier: str = "") -> PriceCard | None:
+    """The card of a model whose prices may each have thresholds; it has all of them."""
     if not info.prices:
         return None
-    prices: dict[str, Decimal | TieredPrices | None] = info.get_prices(datetime.combine(today, time(), UTC)).__dict__
+    at, asked = datetime.combine(today, time(), UTC), {"service_tier": tier} if tier else None
+    prices: dict[str, Decimal | TieredPrices | None] = info.get_prices(at, asked).__dict__
     given, written, cached = (prices.get(key) for key in ("input_mtok", "output_mtok", "cache_read_mtok"))
     if given is None or written is None:
         return None
@@ -150,6 +167,7 @@ def _tiered(name: str, info: ModelInfo, today: date) -> PriceCard | None:
     def card(start: int | None, above: tuple[tuple[int, PriceCard], ...] = ()) -> PriceCard:
         return PriceCard(
             name=name,
+            tier=tier,
             dated=dated,
             input_usd_per_mtok=_rate(given, start),
             output_usd_per_mtok=_rate(written, start),
@@ -176,3 +194,9 @@ def _dated(today: date) -> date:
     conditions = [price.constraint for model in models if isinstance(model.prices, list) for price in model.prices]
     begins = [each.start_date for each in conditions if isinstance(each, StartDateConstraint)]
     return max((day for day in begins if day <= today), default=today)
+
+
+def _rates(card: PriceCard) -> tuple[float | None, ...]:
+    """All prices of a card, those of long prompts too."""
+    prices = (card.input_usd_per_mtok, card.output_usd_per_mtok, card.cached_input_usd_per_mtok)
+    return prices + tuple(rate for start, above in card.above for rate in (float(start), *_rates(above)))

@@ -48,9 +48,10 @@ class Options:
     `effort` and `thinking_tokens` are the provider's own dials; an adapter that
     cannot turn them raises NotSupportedError rather than drop them. `temperature`
     is left out where `abilities.sampling` is False or a dial rules it out, and `seed`
-    where the provider takes none: neither was ever a promise. `call_id` goes out with the
-    request where the wire has a place for it. `on_send` is for models that tell when it
-    does; what it raises is raised, and nothing is sent.
+    where the provider takes none: neither was ever a promise. `tier` "flex" asks for the provider's half-price
+    tier; who has none ignores it or refuses the call, and the reply says what it was served at. `call_id` goes out
+    with the request where the wire has a place for it. `on_send` is for models that tell when it does; what it
+    raises is raised, and nothing is sent.
     """
 
     max_output_tokens: int
@@ -60,6 +61,7 @@ class Options:
     thinking_tokens: int | None = None
     tools: tuple[Tool, ...] = ()
     stop: tuple[str, ...] = ()
+    tier: str | None = None
     on_text: Callable[[str], None] | None = None
     call_id: str | None = None
     on_send: Callable[[], Awaitable[None]] | None = None

@@ -20,7 +20,7 @@ from pydantic_ai.providers import Provider, infer_provider_class
 from pydantic_ai.settings import ModelSettings
 
 from sleeptime.core.errors import MissingKeyError, NotSupportedError, UnknownModelError
-from sleeptime.models.openai_compatible import http_client
+from sleeptime.models.openai_compatible import OnHeaders, http_client
 from sleeptime.models.protocol import Abilities, Options
 from sleeptime.models.remote import RemoteModel
 
@@ -75,7 +75,7 @@ def near_model(name: str) -> str | None:
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.75)), None)
 
 
-def open_provider(name: str, *, environ: Mapping[str, str]) -> RemoteModel:
+def open_provider(name: str, *, environ: Mapping[str, str], on_headers: OnHeaders | None = None) -> RemoteModel:
     """Make a client of `provider:model`. Nothing is sent yet."""
     provider_name = name.partition(":")[0]
     key = ""
@@ -93,7 +93,7 @@ def open_provider(name: str, *, environ: Mapping[str, str]) -> RemoteModel:
         if (base_url := environ.get(_BASE_URLS.get(wanted, ""))) and "base_url" in accepted:
             arguments["base_url"] = base_url
         if "http_client" in accepted:
-            client = arguments["http_client"] = http_client()
+            client = arguments["http_client"] = http_client(on_headers=on_headers)
         return make(**arguments)
 
     try:

@@ -55,8 +55,11 @@ from sleeptime.core.usage import Usage
 from sleeptime.models.failures import CLIENT_ERRORS, TOOL_CALLS, model_error
 from sleeptime.models.protocol import Abilities, Options
 from sleeptime.models.sending import Sending, sending
+from sleeptime.turns import step
 
 DEFAULT_TIMEOUT_S = 600.0
+FLEX_TIMEOUT_S = 900.0
+"""Calls at half price may wait for room: OpenAI advises a quarter of an hour."""
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -128,8 +131,9 @@ class RemoteModel:
 
         call = Sending(options.call_id, options.on_send)
         try:
-            with sending(call):
-                reply = await self._ask(_wired(messages), settings, options, hear)
+            async with step():
+                with sending(call):
+                    reply = await self._ask(_wired(messages), settings, options, hear)
         except CLIENT_ERRORS as error:
             if call.error is not None:
                 raise call.error from None
@@ -211,12 +215,12 @@ class RemoteModel:
             await self._http_client.aclose()
 
     def _settings(self, options: Options) -> ModelSettings:
+        timeout_s = self._timeout_s if options.tier is None else max(self._timeout_s, FLEX_TIMEOUT_S)
         settings = ModelSettings(
-            max_tokens=options.max_output_tokens,
-            max_retries=0,
-            timeout=self._timeout_s,
-            request_timeout=self._timeout_s,
+            max_tokens=options.max_output_tokens, max_retries=0, timeout=timeout_s, request_timeout=timeout_s
         )
+        if options.tier == "flex":
+            settings["service_tier"] = "flex"
         thinks = options.effort is not None or options.thinking_tokens is not None
         samples = self._abilities.sampling and (self._samples_while_thinking or not thinks)
         if options.temperature is not None and samples:
@@ -249,6 +253,7 @@ class RemoteModel:
             ),
             thinking=well_formed("".join(part.content for part in reply.parts if isinstance(part, ThinkingPart))),
             request_id=reply.provider_response_id,
+            tier=(reply.provider_details or {}).get("service_tier"),
         )
 
 

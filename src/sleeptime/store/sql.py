@@ -79,6 +79,7 @@ from sleeptime.store.tables import (
     taught,
     watched,
 )
+from sleeptime.turns import step
 
 BUSY_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 10.0
@@ -716,7 +717,8 @@ class SqlStore:
         self._under_way += 1
         self._is_idle.clear()
         try:
-            yield
+            async with step():
+                yield
         except (DBAPIError, sqlite3.Error, PoolTimeoutError, OSError) as error:
             raise _explained(error, self._where) from error
         finally:

@@ -205,7 +205,8 @@ class DemoResult:
 
 def _price_json(card: PriceCard) -> dict[str, Any]:  # Any: JSON
     dearer = [[start, _price_json(prices)] for start, prices in card.above]
-    return asdict(card) | {"dated": card.dated.isoformat(), "above": dearer}
+    tiers = [_price_json(prices) for prices in card.tiers]
+    return asdict(card) | {"dated": card.dated.isoformat(), "above": dearer, "tiers": tiers}
 
 
 def summarise(measured: Measurement, *, provenance: Provenance, price: PriceCard | None = None) -> DemoResult:
