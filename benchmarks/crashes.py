@@ -124,7 +124,9 @@ def work(database: str, model: str) -> None:
 
     async def whole() -> None:
         environ = {"SLEEPTIME_HOME": tempfile.gettempdir()}
-        async with Engine.open(database=database, model=model, lease_s=LEASE_S, environ=environ) as engine:
+        async with Engine.open(
+            database=database, model=model, lease_s=LEASE_S, worker=False, environ=environ
+        ) as engine:
             worker = engine.worker(concurrency=1)
             worker.poll_s = POLL_S
             await worker.run(until_idle=True)
@@ -144,7 +146,7 @@ def measure(store: str, *, kills: int, contexts: int, rounds: int, seed: int) ->
 
 
 async def _fill(database: str, contexts: int, rounds: int) -> None:
-    async with Engine.open(database=database) as engine:
+    async with Engine.open(database=database, worker=False) as engine:
         for number in range(contexts):
             await engine.add(f"Depot {number} holds {number + 7} crates of salt.", name=f"depot-{number}")
             await engine.enqueue(f"depot-{number}", Plan(budget=Budget(max_rounds=rounds)))
@@ -183,7 +185,7 @@ def _kill(database: str, model: str, kills: int, endpoint: Endpoint, seed: int) 
 
 
 async def _read(database: str) -> tuple[Sequence[Job], list[Sequence[LearnedContext]], Sequence[Call]]:
-    async with Engine.open(database=database) as engine:
+    async with Engine.open(database=database, worker=False) as engine:
         versions = [await engine.store.versions(summary.id) for summary in await engine.contexts()]
         return await engine.jobs(), versions, await engine.calls()
 

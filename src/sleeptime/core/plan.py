@@ -58,3 +58,8 @@ class Plan:
     def identity(self) -> str:
         """What decides the outcome of a sleep, as text: all but the caps. Equal plans may go on from one another."""
         return json.dumps({key: value for key, value in asdict(self).items() if key != "budget"}, sort_keys=True)
+
+    @classmethod
+    def like(cls, identity: str) -> Plan:
+        """The plan with this identity, a model's name before it or not, under the usual caps."""
+        return cls(**json.loads(identity[identity.rindex("{") :]))
