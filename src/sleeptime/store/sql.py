@@ -843,8 +843,8 @@ async def _hold_all(connection: AsyncConnection, ids: Sequence[str]) -> None:
 
 
 def _is_same(found: Watched, now: Watched) -> bool:
-    """Whether what was decided on *found* still stands: nothing was asked and nothing changed since."""
-    return (found.seen, found.parts) == (now.seen, now.parts)
+    """Whether what was decided on *found* still stands: nothing was asked, changed or looked at since."""
+    return (found.seen, found.parts, found.waiting) == (now.seen, now.parts, now.waiting)
 
 
 async def _keep_look(connection: AsyncConnection, looked: Looked) -> None:
