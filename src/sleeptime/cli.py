@@ -911,7 +911,7 @@ def worker(
 
     It looks at a context when [sleep] in sleeptime.toml says: 30 seconds after its last query or edit, unless set
     otherwise. Each decision is told on stderr and kept (`sleeptime why`). What it spends by itself is bounded by the
-    allowance and by the caps (`sleeptime caps`).
+    allowance and by the caps ([caps] in the same file).
 
     Any number of workers may share a database. One that is killed is taken for dead after 15 seconds (`lease_s` in
     sleeptime.toml), and another goes on with its sleeps at the round they were in. Ctrl-C or SIGTERM lets the rounds
