@@ -162,7 +162,9 @@ def work(database: str, model: str, lease_s: float = LEASE_S, concurrency: int =
 
     async def whole() -> None:
         environ = {"SLEEPTIME_HOME": tempfile.gettempdir()}
-        async with Engine.open(database=database, model=model, lease_s=lease_s, environ=environ) as engine:
+        async with Engine.open(
+            database=database, model=model, lease_s=lease_s, worker=False, environ=environ
+        ) as engine:
             worker = engine.worker(concurrency=concurrency)
             worker.poll_s = min(worker.poll_s, lease_s / 10)
             await worker.run(until_idle=True)
@@ -192,7 +194,7 @@ def measure(store: str, *, kills: int, contexts: int, rounds: int, seed: int) ->
 
 async def fill(database: str, contexts: int, rounds: int) -> None:
     """Add contexts, and queue a sleep on each."""
-    async with Engine.open(database=database) as engine:
+    async with Engine.open(database=database, worker=False) as engine:
         for number in range(contexts):
             await engine.add(f"Depot {number} holds {number + 7} crates of salt.", name=f"depot-{number}")
             await engine.enqueue(f"depot-{number}", Plan(budget=Budget(max_rounds=rounds)))
@@ -227,7 +229,7 @@ def _kill(database: str, model: str, kills: int, endpoint: Endpoint, seed: int) 
 
 
 async def _read(database: str) -> tuple[Sequence[Job], list[Sequence[LearnedContext]], Sequence[Call]]:
-    async with Engine.open(database=database) as engine:
+    async with Engine.open(database=database, worker=False) as engine:
         versions = [await engine.store.versions(summary.id) for summary in await engine.contexts()]
         return await engine.jobs(), versions, await engine.calls()
 

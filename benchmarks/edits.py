@@ -430,7 +430,9 @@ async def measure(edits: int, seed: int, *, per_context: int) -> dict[str, Tally
             dice = random.Random(f"{seed} {number}")
             writer = Writer(dice)
             environ = {"SLEEPTIME_HOME": folder}
-            async with Engine.open(database=Path(folder) / "edits.db", model=writer.model, environ=environ) as engine:
+            async with Engine.open(
+                database=Path(folder) / "edits.db", model=writer.model, worker=False, environ=environ
+            ) as engine:
                 trial = Trial(engine, World(dice, SIZES[size]), writer, dice, f"context-{number}")
                 many = min(per_context, edits - done)
                 tallies[size] += await trial.run(many)

@@ -61,7 +61,9 @@ def noted(line: str) -> str:
 
 
 def opened(place: Path, model: ScriptedModel) -> AbstractAsyncContextManager[Engine]:
-    return Engine.open(database=place / "test.db", model=model, environ={"SLEEPTIME_HOME": str(place / "home")})
+    return Engine.open(
+        database=place / "test.db", model=model, worker=False, environ={"SLEEPTIME_HOME": str(place / "home")}
+    )
 
 
 def prompt(model: ScriptedModel, call: int = -1) -> str:

@@ -48,7 +48,7 @@ async def test_the_checker_sees_a_stale_note_that_is_shown(edits: ModuleType, tm
     dice = random.Random(5)  # noqa: S311  # a seeded draw
     world, writer = edits.World(dice, 20), edits.Writer(dice)
     environ = {"SLEEPTIME_HOME": str(tmp_path)}
-    async with Engine.open(database=tmp_path / "e.db", model=writer.model, environ=environ) as engine:
+    async with Engine.open(database=tmp_path / "e.db", model=writer.model, worker=False, environ=environ) as engine:
         trial = edits.Trial(engine, world, writer, dice, "c")
         await engine.add(world.text, name="c")
         learned = await engine.sleep("c", edits.PLAN)

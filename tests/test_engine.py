@@ -45,6 +45,7 @@ def opened(place: Path, model: ScriptedModel | None, *, prices: bool = True) -> 
         database=place / "test.db",
         model=model,
         prices=place / "prices.toml" if prices else None,
+        worker=False,
         environ={"SLEEPTIME_HOME": str(place / "home")},
     )
 

@@ -334,6 +334,9 @@ def sleep(
     )
 
     async def work(engine: Engine) -> None:
+        if background and if_it_pays:
+            await _queue_where_it_pays(engine, plan.budget, as_json)
+            return
         if background:
             names = [name] if name is not None else await _unfinished(engine)
             jobs = [await engine.enqueue(each, plan, again=again) for each in names]
@@ -403,6 +406,19 @@ async def _sleep_where_it_pays(engine: Engine, plan: Plan, quiet: bool, *, dry_r
         _note(_NOTHING_PAYS)
     if any(each.learned is None for each in acted):
         raise typer.Exit(1)
+
+
+async def _queue_where_it_pays(engine: Engine, budget: Budget, quiet: bool) -> None:
+    """Leave the sleeps that a decision calls for now to a worker."""
+    queued = await engine.queue_where_it_pays(budget)
+    if quiet:
+        _print_json([each.job for each in queued])
+        return
+    for each in queued:
+        if each.job is not None and each.decided is not None:
+            typer.echo(f"{each.job.id} {each.decided.sentence}")
+    if not queued:
+        _note(_NOTHING_PAYS)
 
 
 _NOTHING_PAYS = "Nothing is worth sleeping on now. `sleeptime why NAME` says why of each context."
@@ -654,7 +670,8 @@ def _numbers(decision: Decision) -> str:
 
 def _decided_line(decided: Decided) -> str:
     outcome = f" → {decided.outcome}" if decided.outcome else ""
-    return f"{decided.at:%Y-%m-%d %H:%M} {decided.reason}: {decided.sentence}{outcome}"
+    looked = f" ({decided.trigger})" if decided.trigger else ""
+    return f"{decided.at:%Y-%m-%d %H:%M} {decided.reason}{looked}: {decided.sentence}{outcome}"
 
 
 @app.command()
@@ -891,10 +908,22 @@ def ledger(
 def worker(
     model: SleepModelName = None,
     concurrency: Annotated[int, typer.Option(help="Sleeps at once.", min=1)] = 4,
-    until_idle: Annotated[bool, typer.Option("--until-idle", help="Exit when no job is left.")] = False,
+    until_idle: Annotated[
+        bool, typer.Option("--until-idle", help="Look once at what is due, and exit when no job is left.")
+    ] = False,
+    decide: Annotated[
+        bool, typer.Option("--decide/--no-decide", help="Decide on sleeps by itself as well, or do queued ones only.")
+    ] = True,
+    doubt: Doubt = None,
+    max_regret: MaxRegret = None,
+    allowance: Allowance = None,
     database: Database = None,
 ) -> None:
-    """Do the sleeps that were left with --background, until stopped.
+    """Decide what to sleep on and do it, and do the sleeps that were left with --background, until stopped.
+
+    It looks at a context when [sleep] in sleeptime.toml says: 30 seconds after its last query or edit, unless set
+    otherwise. Each decision is told on stderr and kept (`sleeptime why`). What it spends by itself is bounded by the
+    allowance and by the caps ([caps] in the same file).
 
     Any number of workers may share a database. One that is killed is taken for dead after 15 seconds (`lease_s` in
     sleeptime.toml), and another goes on with its sleeps at the round they were in. Ctrl-C or SIGTERM lets the rounds
@@ -905,17 +934,32 @@ def worker(
       sleeptime sleep report --background
 
       sleeptime worker --model openai:gpt-5-mini
+
+      sleeptime worker --no-decide --until-idle
     """
 
     async def work(engine: Engine) -> None:
-        doing = engine.worker(concurrency=concurrency, tell=_note)
-        loop = asyncio.get_running_loop()
-        for stop in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(stop, doing.stop)
-        _note("Working. Ctrl-C hands back what is under way.")
-        await doing.run(until_idle=until_idle)
+        doing, planning = engine.worker(concurrency=concurrency, tell=_note), engine.planner(tell=_note)
+        planning.on_queued = doing.wake
 
-    _run(work, database=database, sleep_model=model)
+        def stop() -> None:
+            planning.stop()
+            doing.stop()
+
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, stop)
+        _note("Working. Ctrl-C hands back what is under way.")
+        if decide:
+            _note(engine.settings.sleep.in_words)
+        if decide and until_idle and engine.settings.sleep.is_auto:
+            await planning.look_now()
+        async with asyncio.TaskGroup() as group:
+            if decide and not until_idle:
+                group.create_task(planning.run())
+            group.create_task(doing.run(until_idle=until_idle))
+
+    _run(work, database=database, sleep_model=model, rules=_rules(doubt, max_regret, allowance))
 
 
 @app.command("jobs")
@@ -1086,7 +1130,9 @@ async def _engine(
 ) -> AsyncGenerator[Engine]:
     from sleeptime.engine import Engine  # noqa: PLC0415  # keeps --help quick
 
-    async with Engine.open(database=database, model=model, sleep_model=sleep_model, rules=rules()) as engine:
+    async with Engine.open(
+        database=database, model=model, sleep_model=sleep_model, rules=rules(), worker=False
+    ) as engine:
         yield engine
 
 

@@ -9,8 +9,9 @@ The engine gives each worker a model that writes every call to the ledger, and k
 each round of a sleep, so that a killed one goes on where it was. A sleep is done under a lease,
 its calls are set aside under the caps before they are made, and between its rounds it gives way to
 queries. After an edit it hands the sleeper the notes that still stand and what changed, not the
-whole text. The scheduler tells it what to sleep on; every answer teaches the scheduler. It decides
-nothing about prompts, replies or storage.
+whole text. The scheduler tells it what to sleep on; every answer teaches the scheduler. While it is
+open it sleeps by itself: a planner looks when triggers say so, and a worker does what was queued. It
+decides nothing about prompts, replies or storage.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from sleeptime.core.deciding import Decision
 from sleeptime.core.diff import Diff, diff
 from sleeptime.core.errors import (
     BudgetError,
+    ContextBusyError,
     ContextNotFoundError,
     EmptyContextError,
     InputError,
@@ -50,15 +52,16 @@ from sleeptime.core.errors import (
     StoreError,
     VersionNotFoundError,
 )
-from sleeptime.core.job import Job
+from sleeptime.core.job import Job, Lease
 from sleeptime.core.ledger import Call, Ledger, Phase
 from sleeptime.core.messages import Completion, LogProb
 from sleeptime.core.notes import Draft, LearnedContext
 from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Query, Sees
 from sleeptime.core.staleness import Edit
+from sleeptime.core.triggers import Triggers
 from sleeptime.core.usage import PriceCard, Usage
-from sleeptime.core.watching import UNDECIDED, Decided, Lesson, Part, Watched
+from sleeptime.core.watching import Decided, Lesson, Looked, Watched, began_anew, outcome_of
 from sleeptime.jobs import Hold, Worker, held, lease_on
 from sleeptime.keeping import Keeper
 from sleeptime.models import open_model
@@ -67,6 +70,7 @@ from sleeptime.models.prices import load_cards, price_card
 from sleeptime.models.protocol import Model
 from sleeptime.models.retrying import Retrying
 from sleeptime.models.sharing import FLEX, Courteous, Share
+from sleeptime.planner import Planner
 from sleeptime.scheduler import LOOK, Rules, Scheduler
 from sleeptime.settings import SETTINGS_FILE, Settings, WorkerSettings, load
 from sleeptime.sleeper import Sleeper, begin
@@ -77,6 +81,8 @@ DATABASE_FILE = "sleeptime.db"
 PRICES_FILE = "prices.toml"
 LONGEST_YIELD_S = 30.0
 """A stream of queries without a gap does not keep a sleep from its next round for longer."""
+LONGEST_CLOSE_S = 5.0
+"""Rounds in flight have so long to end when an engine is closed; then they are broken off. Jobs are handed back."""
 MOST_IN_A_RUN = 10_000
 """Looks for what to sleep on in one run; enough to decide on a million contexts that are new."""
 
@@ -151,6 +157,8 @@ class Engine:
         self._shares: dict[str, Share] = {}
         self._queries = Counter[str]()
         self._quiet = anyio.Event()
+        self._working: Worker | None = None
+        self._planning: Planner | None = None
 
     @classmethod
     @asynccontextmanager
@@ -164,10 +172,12 @@ class Engine:
         rules: Rules | None = None,
         caps: Caps | None = None,
         lease_s: float | None = None,
-        worker: bool = False,
+        triggers: Triggers | None = None,
+        worker: bool = True,
         environ: Mapping[str, str] | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> AsyncGenerator[Engine]:
-        """Open the store and close everything at the end.
+        """Open the store, sleep by itself while it is open, and close everything at the end.
 
         database     a path or URL; else `$SLEEPTIME_DATABASE`, else a file in `home()`
         model        `provider:model` for answers; else `$SLEEPTIME_MODEL`
@@ -176,9 +186,13 @@ class Engine:
         rules        how it decides what to sleep on; else as `Rules.read` finds them in *environ*
         caps         what all sleeps may spend together; else `[caps]` of `sleeptime.toml` in `home()`
         lease_s      how long a worker may be silent before it is taken for dead; else `[worker]` there, else 15
-        worker       do queued jobs in the background for as long as the engine is open
+        triggers     when it looks for what to sleep on, and where it sleeps then; else `[sleep]` of that file
+        worker       decide on sleeps and do them in the background, for as long as the engine is open and where a
+                     model is chosen. What that spends is bounded by *rules* and *caps*. False: only what is called
+        now          what time it is, for tests
 
-        Models are opened when they are first needed. Raises StoreError, PriceCardError and SettingsError.
+        Closing lets rounds in flight end, for a few seconds, and hands their jobs back. Models are opened when they
+        are first needed. Raises StoreError, PriceCardError and SettingsError.
         """
         environ = os.environ if environ is None else environ
         place = home(environ)
@@ -190,6 +204,8 @@ class Engine:
             settings = replace(settings, caps=caps)
         if lease_s is not None:
             settings = replace(settings, worker=WorkerSettings(lease_s=lease_s))
+        if triggers is not None:
+            settings = replace(settings, sleep=triggers)
         store = await open_store(database or environ.get("SLEEPTIME_DATABASE") or place / DATABASE_FILE)
         engine = cls(
             store,
@@ -199,18 +215,43 @@ class Engine:
             rules=rules,
             settings=settings,
             environ=environ,
+            now=now,
         )
-        working = engine.worker()
-        running = asyncio.create_task(working.run()) if worker else None
         try:
-            yield engine
+            if worker and engine.sleep_model is not None:
+                async with engine.sleeping_by_itself():
+                    yield engine
+            else:
+                yield engine
         finally:
-            working.stop()
-            if running is not None:
-                with anyio.CancelScope(shield=True):
-                    await running
             with anyio.CancelScope(shield=True):
                 await engine.aclose()
+
+    @property
+    def sleep_model(self) -> str | None:
+        """The name of the model that sleeps; None where none is chosen."""
+        return _name(self._sleep_model)
+
+    @asynccontextmanager
+    async def sleeping_by_itself(self) -> AsyncGenerator[None]:
+        """Decide on sleeps and do them in the background while the block runs; `Engine.open` does so."""
+        self._working = working = self.worker()
+        self._planning = planning = self.planner()
+        tasks = [asyncio.create_task(each.run()) for each in (working, planning)]
+        try:
+            yield
+        finally:
+            self._working = self._planning = None
+            planning.stop()
+            working.stop()
+            with anyio.CancelScope(shield=True):
+                _, late = await asyncio.wait(tasks, timeout=LONGEST_CLOSE_S)
+                for task in late:
+                    task.cancel()
+                await asyncio.wait(tasks)
+            for task in tasks:
+                if not task.cancelled() and (error := task.exception()) is not None:
+                    raise error
 
     async def aclose(self) -> None:
         """Close the models this engine opened, and the store."""
@@ -228,9 +269,10 @@ class Engine:
             raise EmptyContextError(source or f"The text of {name!r}")
         check_text(text)
         check_text(name)
-        return await self.store.add_context(
-            Context(id=_new_id("c"), name=name, text=text, source=source, created_at=self._now())
-        )
+        context = Context(id=_new_id("c"), name=name, text=text, source=source, created_at=self._now())
+        kept = await self.store.add_context(context)
+        self._tell_planner(is_change=True)
+        return kept
 
     async def update(self, name: str, text: str, *, append: bool = False, source: str | None = None) -> Edit:
         """Give a context another text, or with *append* more of it behind a blank line; say what that touched.
@@ -247,7 +289,8 @@ class Engine:
             return replace(before, text=new, source=before.source if source is None else source)
 
         context = await self.store.context(name)
-        before, after = await self.store.edit_context(context.id, change)
+        before, after = await self.store.edit_context(context.id, change, self._now())
+        self._tell_planner(is_change=True)
         return staleness.edit(before, after, await self.store.learned(context.id))
 
     async def contexts(self) -> Sequence[Summary]:
@@ -285,19 +328,31 @@ class Engine:
         sleeps on the context, ModelError and StoreError.
         """
         context = await self.store.context(name)
-        lease = await lease_on(self.store, context.id, context.name, seconds=self.settings.worker.lease_s)
-        async with held(self.store, lease) as hold:
+        async with held(self.store, await self._lease_on(context)) as hold:
             with self._turns.behind():
                 return await self._sleep(context.id, plan, hold, again=again, on_draft=on_draft)
 
+    async def _lease_on(self, context: Context) -> Lease:
+        """Take the lease of a context, behind the sleep that this engine itself may be doing on it."""
+        while True:
+            if self._working is not None:
+                await self._working.let_finish(context.id)
+            try:
+                return await lease_on(self.store, context.id, context.name, seconds=self.settings.worker.lease_s)
+            except ContextBusyError:
+                if self._working is None or not await self._working.let_finish(context.id):
+                    raise
+
     async def enqueue(self, name: str, plan: Plan = Plan(), *, again: bool = False) -> Job:
-        """Leave a sleep to a worker: `sleeptime worker`, or an engine opened with `worker=True`.
+        """Leave a sleep to a worker: this engine's own, or that of another process.
 
         The same sleep is queued once: where it waits or is being done, that job is given back.
         """
         context = await self.store.context(name)
         job = Job(id=_new_id("j"), context_id=context.id, plan=plan, again=again, queued_at=self._now())
-        return await self.store.enqueue(job)
+        queued = await self.store.enqueue(job)
+        self._wake_worker()
+        return queued
 
     async def jobs(self) -> Sequence[Job]:
         """All jobs, oldest first, the finished ones too."""
@@ -309,7 +364,9 @@ class Engine:
 
     async def resume(self, job_id: str) -> Job:
         """Queue a paused or failed job again; it goes on where it was."""
-        return await self.store.change_job(job_id, "queued", only=("paused", "failed"))
+        resumed = await self.store.change_job(job_id, "queued", only=("paused", "failed"))
+        self._wake_worker()
+        return resumed
 
     async def cancel(self, job_id: str) -> Job:
         """Give a job up; one that runs stops after the round in flight. A sleep under the same plan can go on."""
@@ -329,6 +386,51 @@ class Engine:
             concurrency=concurrency,
             tell=tell,
         )
+
+    def planner(self, *, tell: Callable[[str], None] = lambda _line: None) -> Planner:
+        """Make what looks when triggers say so, and queues what it decides: `await engine.planner().run()`."""
+        return Planner(
+            triggers=self.settings.sleep,
+            look=self.look,
+            sweep=self.store.sweep,
+            now=self._now,
+            tell=tell,
+            on_queued=self._wake_worker,
+        )
+
+    async def look(self) -> Sequence[Looked]:
+        """Decide on some of what triggers want looked at now, and queue what is decided; nothing where nothing is due.
+
+        A sleep is capped at the price it was decided at, and counts at it in the guard and the caps until it is over,
+        so that no number of processes promises the same room twice.
+        """
+        scheduler = self._scheduler(self.settings.sleep.where)
+        return await scheduler.look(self.settings.sleep, job_id=lambda: _new_id("j"))
+
+    async def queue_where_it_pays(self, budget: Budget = Budget()) -> Sequence[Looked]:
+        """Leave to workers what should be slept on now, whatever the triggers say; each sleep within *budget* too."""
+        scheduler = self._scheduler("pays")
+        queued: list[Looked] = []
+        for _ in range(MOST_IN_A_RUN):
+            looked = await scheduler.look(
+                self.settings.sleep, job_id=lambda: _new_id("j"), is_asked=True, budget=budget
+            )
+            fresh = [each for each in looked if each.job is not None]
+            queued += fresh
+            if not fresh and not await scheduler.is_behind():
+                break
+        self._wake_worker()
+        return queued
+
+    def _wake_worker(self) -> None:
+        if self._working is not None:
+            self._working.wake()
+
+    def _tell_planner(self, *, is_change: bool = False) -> None:
+        """Something happened that a trigger other than idleness may have waited for."""
+        triggers = self.settings.sleep
+        if self._planning is not None and (triggers.on_change if is_change else triggers.every_queries):
+            self._planning.wake()
 
     async def _sleep(
         self,
@@ -413,7 +515,7 @@ class Engine:
                     await self.store.publish(partial, sleep_id=None)
             raise
         if not learned.notes and changed is None:
-            await self.store.end_sleep(sleep.id, job_id=job_id)
+            await self.store.end_sleep(sleep.id, job_id=job_id, outcome=outcome_of(learned))
             return learned
         return await self.store.publish(learned, sleep_id=sleep.id, job_id=job_id)
 
@@ -608,7 +710,7 @@ class Engine:
             answer = await Answerer(metered, price, self._clock_s).answer(
                 query, context, learned, budget=budget, on_text=on_text
             )
-        scheduler = self._scheduler()
+        scheduler = self._scheduler(self._where)
         taught = await self.store.taught(str(level))
         notes = staleness.shown(learned, context) if learned else None
 
@@ -617,18 +719,19 @@ class Engine:
             return scheduler.learn(watched, answer, taught, is_anticipated=is_anticipated)
 
         await self.store.keep_answer(context.id, work_id, answer, self._now(), teaches=teaches if is_own else None)
+        self._tell_planner()
         return answer
 
     async def decide(self, name: str) -> Decision | None:
-        """Decide whether to sleep on a context now, under the guard; None where all of it has notes. Spends nothing."""
-        return await self._scheduler().decide((await self.store.context(name)).id)
+        """Decide on a context as it is now, under guard and caps; None where all of it has notes. Spends nothing."""
+        return await self._scheduler(self._where).decide((await self.store.context(name)).id)
 
     async def decisions(self, limit: int = LOOK) -> Sequence[Decision]:
         """The contexts that should be slept on now, highest expected net saving per token first.
 
-        Those that the guard holds back stand in their place, with that reason.
+        Those that the guard or a cap holds back stand in their place, with that reason.
         """
-        return await self._scheduler().decisions(limit)
+        return await self._scheduler("pays").decisions(limit)
 
     async def why(self, name: str, *, limit: int = 20) -> Sequence[Decided]:
         """The last decisions on a context and what came of them, newest first: each where the reason became another."""
@@ -651,7 +754,7 @@ class Engine:
         acted: list[Acted] = []
         tried: set[str] = set()
         budget: Budget | None = plan.budget
-        scheduler = self._scheduler()
+        scheduler = self._scheduler("pays")
         for _ in range(MOST_IN_A_RUN):
             if budget is None or (limit is not None and len(acted) >= limit):
                 break
@@ -683,11 +786,13 @@ class Engine:
         except SleeptimeError as error:
             outcome = f"failed: {error}"
         else:
-            outcome = _outcome(learned)
+            outcome = outcome_of(learned)
         if learned is None or not learned.version:
-            await self.store.watch(context_id, _began_anew)
+            await self.store.watch(context_id, began_anew)
         watched = await self.store.watched(context_id)
-        await self.store.keep_decisions([(watched, Decided.of(decision, context_id, self._now(), outcome=outcome))])
+        await self.store.keep_decisions(
+            [(watched, Decided.of(decision, context_id, self._now(), outcome=outcome, trigger="manual"))]
+        )
         return Acted(decision=decision, learned=learned, outcome=outcome)
 
     async def log_prob(self, name: str, question: str) -> LogProb:
@@ -728,11 +833,16 @@ class Engine:
         """Find what a model's tokens cost today: a card of the user's, else a published price, else None."""
         return price_card(model_name, cards=self._cards, today=self._now().date())
 
-    def _scheduler(self) -> Scheduler:
+    @property
+    def _where(self) -> str:
+        """Where it sleeps by itself."""
+        return self.settings.sleep.where if self.settings.sleep.is_auto else "pays"
+
+    def _scheduler(self, where: str) -> Scheduler:
         """What decides, at today's prices. No model is opened for it: a name is enough to find its price."""
         models = (self._sleep_model, self._test_model or self._sleep_model)
         sleep, test = (self.price_card(name) if name else None for name in map(_name, models))
-        return Scheduler(self.store, self.rules, sleep, test, self._now)
+        return Scheduler(self.store, self.rules, sleep, test, self._now, self.settings.caps, where)
 
     async def _model(self, wanted: str | Model | None) -> Model:
         if wanted is None:
@@ -813,22 +923,6 @@ def _changes(context: Context, sleeper: Sleeper, plan: Plan, newest: LearnedCont
 
 def _name(wanted: str | Model | None) -> str | None:
     return wanted if wanted is None or isinstance(wanted, str) else wanted.name
-
-
-def _outcome(learned: LearnedContext) -> str:
-    """Say what a sleep came to, in words."""
-    spent = f"{learned.usage.output_tokens:,} tokens"
-    if learned.stop_reason == "unchanged":
-        return f"version {learned.version} stands"
-    if not learned.version:
-        return f"nothing learned ({learned.stop_reason}) for {spent}"
-    return f"version {learned.version}: {len(learned.notes)} notes for {spent} ({learned.stop_reason})"
-
-
-def _began_anew(watched: Watched) -> Watched:
-    """Let what lacks notes after a sleep that brought none earn its next one from now on."""
-    parts = tuple(Part(since=watched.seen.queries, characters=part.characters) for part in watched.parts)
-    return replace(watched, parts=parts, wants=UNDECIDED)
 
 
 def _has_caps(budget: Budget) -> bool:

@@ -31,10 +31,13 @@ from sleeptime.core.errors import (
 )
 from sleeptime.core.job import Job, Lease, wait_s
 from sleeptime.core.notes import LearnedContext
+from sleeptime.core.watching import outcome_of
 from sleeptime.store.protocol import Store
 
 BEATS_PER_LEASE = 3
 POLL_S = 0.5
+MOST_POLLS = 4
+"""A worker that finds nothing looks less and less often, down to every so many; its own process wakes it."""
 
 
 @dataclass(slots=True)
@@ -121,41 +124,63 @@ class Worker:
     tell: Callable[[str], None] = lambda _line: None
     name: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
     _under_way: dict[str, Hold] = field(default_factory=dict[str, Hold])
-    _stop: anyio.Event = field(default_factory=anyio.Event)
+    _doing: dict[Lease, anyio.Event] = field(default_factory=dict[Lease, anyio.Event])
+    _is_stopped: bool = False
+    _woken: anyio.Event = field(default_factory=anyio.Event)
 
     def stop(self) -> None:
         """Finish the rounds in flight, hand their jobs back, and take no more."""
-        self._stop.set()
+        self._is_stopped = True
         for hold in self._under_way.values():
             hold.is_wanted = False
+        self._woken.set()
+
+    def wake(self) -> None:
+        """Look for a job now: one was queued."""
+        self._woken.set()
+
+    async def let_finish(self, context_id: str) -> bool:
+        """Wait until this worker's sleep on a context is over; False where it is doing none."""
+        under_way = [is_over for lease, is_over in self._doing.items() if lease.context_id == context_id]
+        for is_over in under_way:
+            await is_over.wait()
+        return bool(under_way)
 
     async def run(self, *, until_idle: bool = False) -> None:
         """Work until stopped, or with *until_idle* until no job is left that this or another worker may do."""
+        pause_s = self.poll_s
         async with anyio.create_task_group() as group:
-            for _ in range(self.concurrency):
-                group.start_soon(self._loop, until_idle)
-
-    async def _loop(self, until_idle: bool) -> None:
-        while not self._stop.is_set():
-            try:
-                claimed = await self.store.claim(new_lease_id(), worker=self.name, seconds=self.lease_s)
-                if claimed is not None:
-                    await self._do(*claimed)
+            while not self._is_stopped:
+                self._woken = anyio.Event()
+                claimed = None
+                try:
+                    if len(self._doing) < self.concurrency:
+                        claimed = await self.store.claim(new_lease_id(), worker=self.name, seconds=self.lease_s)
+                    if claimed is not None:
+                        pause_s = self.poll_s
+                        self._doing[claimed[1]] = anyio.Event()
+                        group.start_soon(self._do, *claimed)
+                        continue
+                    if until_idle and not self._doing and not await self._is_work_left():
+                        return
+                except DatabaseBusyError as error:
+                    self.tell(f"The database is busy: {error}")
+                with anyio.move_on_after(pause_s):
+                    await self._woken.wait()
+                    pause_s = self.poll_s
                     continue
-                if until_idle and not any(job.state in ("queued", "running") for job in await self.store.jobs()):
-                    return
-            except DatabaseBusyError as error:
-                self.tell(f"The database is busy: {error}")
-            with anyio.move_on_after(self.poll_s):
-                await self._stop.wait()
+                pause_s = min(2 * pause_s, MOST_POLLS * self.poll_s)
+
+    async def _is_work_left(self) -> bool:
+        return any(job.state in ("queued", "running") for job in await self.store.jobs())
 
     async def _do(self, job: Job, lease: Lease) -> None:
         """Do one job and say what became of it, before its lease is given back."""
         self.tell(f"{job.id}: begun (attempt {job.attempts})")
         try:
             async with held(self.store, lease) as hold:
-                self._under_way[job.id] = hold
-                hold.is_wanted = not self._stop.is_set()
+                self._under_way[lease.id] = hold
+                hold.is_wanted = not self._is_stopped
                 try:
                     learned = await self.sleep(job, hold)
                 except LeaseLostError:
@@ -173,12 +198,14 @@ class Worker:
                             why = f"{type(error).__name__}: {error}" if is_bug else None
                             await self.store.end_job(job.id, "failed" if is_bug else "queued", error=why)
                     raise
-                await self.store.end_job(job.id, "done", version=learned.version or None)
+                await self.store.end_job(job.id, "done", version=learned.version or None, outcome=outcome_of(learned))
                 self.tell(f"{job.id}: done, {learned.stop_reason}, {learned.rounds} rounds")
         except (LeaseLostError, HandedBackError) as error:
             self.tell(f"{job.id}: {error}")
         finally:
-            self._under_way.pop(job.id, None)
+            self._under_way.pop(lease.id, None)
+            self._doing.pop(lease).set()
+            self._woken.set()
 
     async def _failed(self, job: Job, error: SleeptimeError) -> None:
         """Queue the job again where another attempt may succeed."""

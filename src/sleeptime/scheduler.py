@@ -1,12 +1,15 @@
 """Decide which context to sleep on next, from what the store keeps of each.
 
-    Watched, Taught  →  prospect, forecast  →  decide  →  in order, under the guard  →  Decision
+    Watched, Taught  →  prospect, forecast  →  decide  →  in order, under guard and caps  →  Decision  →  Job
 
 All that lacks notes in a context is one prospect, for one sleep takes all of it; each part has gone without since
 its own query. Its price is `MARGIN` times the cost of a usual sleep, in proportion to what lacks notes, and the engine
 caps the sleep at it, so that no sleep costs more than it was decided at. Savings are ratios to what was predicted,
 believed from all answers to those of the same level and predictability to the context's own. Until contexts of a kind
 have been seen talking, nothing is forecast of them, and the rule without a forecast decides.
+
+A look is settled in one transaction, with what is spent and promised at that moment: what is decided then becomes
+jobs, each at its full price until it is over, so that all processes together stay within the guard and the caps.
 
 A decision is taken anew when its inputs change: at once after an answer, at the next look after an edit. Silence can
 only speak against sleeping, so a look takes the contexts that want it most by their last decision, decides on them
@@ -24,25 +27,44 @@ from datetime import datetime
 
 from sleeptime.core.anticipation import Predictability, predictability
 from sleeptime.core.budget import Budget
+from sleeptime.core.caps import NANO, Caps, Spending, accounts
 from sleeptime.core.deciding import (
     DEFAULT_DOUBT,
     MAX_REGRET,
     Decision,
     Guard,
+    Left,
     Portfolio,
     Prospect,
+    Reason,
+    Spend,
     decide,
     in_order,
     samples,
 )
 from sleeptime.core.errors import BudgetError
 from sleeptime.core.forecasting import HORIZON_DAYS, USUAL_EDITS, Gamma, Queries, days_until_edit, fit
+from sleeptime.core.job import Job
 from sleeptime.core.ledger import DEFAULT_TEST_TOKEN_PRICE
 from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer
 from sleeptime.core.saving import Sizes, Tally, Tariff, band, believed
+from sleeptime.core.triggers import DAY_S, Trigger, Triggers, Waiting, fired, with_query
 from sleeptime.core.usage import PriceCard
-from sleeptime.core.watching import DOLLARS, TOKENS, UNDECIDED, Decided, Group, Lesson, Outcome, Taught, Watched, days
+from sleeptime.core.watching import (
+    DOLLARS,
+    TOKENS,
+    UNDECIDED,
+    Decided,
+    Group,
+    Lesson,
+    Looked,
+    Outcome,
+    Standing,
+    Taught,
+    Watched,
+    days,
+)
 from sleeptime.store import Store
 
 MARGIN = 2.0
@@ -58,8 +80,12 @@ MOST_LOOKS = 4
 REFIT_DAYS = 4.0
 LEAST_TALKS = 20
 """Talks on contexts of a kind before anything is forecast of them; until then extra is paid up to the price."""
+HELD_S = 300.0
+"""What guard or caps hold back is looked at again so long after, and an idle time."""
 MOST_PEERS = 500
 """Contexts of a kind that its prior is fitted to."""
+
+HELD: frozenset[Reason] = frozenset({"guard", "cap"})
 
 VARIABLES = {
     "SLEEPTIME_DOUBT": ("doubt",),
@@ -117,13 +143,18 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Scheduler:
-    """Whether, and on what first. `sleep_price` and `test_price` are the price cards of the two models, if known."""
+    """Whether, and on what first. `sleep_price` and `test_price` are the price cards of the two models, if known.
+
+    `where` is "pays", or "changed" to sleep wherever notes are lacking.
+    """
 
     store: Store
     rules: Rules
     sleep_price: PriceCard | None
     test_price: PriceCard | None
     now: Callable[[], datetime]
+    caps: Caps = Caps()
+    where: str = "pays"
 
     @property
     def tariff(self) -> Tariff:
@@ -136,7 +167,74 @@ class Scheduler:
             return None
         taught = await self.store.taught(watched.level)
         decision = self.decision(watched, taught)
-        return self._guarded(decision, taught)
+        left = self._left(Standing(taught=taught, spent=await self._spent([watched])), [watched])
+        return next(iter(self._in_order([decision], taught, left)), decision)
+
+    async def look(
+        self,
+        triggers: Triggers,
+        *,
+        job_id: Callable[[], str],
+        is_asked: bool = False,
+        budget: Budget = Budget(),
+    ) -> Sequence[Looked]:
+        """Decide on some of what is due to be looked at, and queue a job for each that should be slept on.
+
+        Nothing comes back where nothing is due; else ask again. Where it *is_asked* for, what changed and what wants a
+        sleep most is due, whatever the triggers say. *budget* caps each sleep, beside the price it is decided at.
+        """
+        now = self.now()
+        found = await (self.store.wanted(LOOK) if is_asked else self.store.due(triggers, days(now), LOOK))
+        if not found:
+            return []
+        taught = await self._fitted(await self.store.taught(), found)
+        decisions = {each.name: self.decision(each, taught) for each in found}
+        plans = {each.name: await self._plan(each) for each in found if decisions[each.name].is_sleep}
+
+        def choose(same: Sequence[Watched], standing: Standing) -> Sequence[Looked]:
+            before = [decisions[each.name] for each in same]
+            after = self._in_order(before, standing.taught, self._left(standing, same))
+            settled = {decision.prospect.name: decision for decision in (*before, *after)}
+            by_name = {each.name: each for each in same}
+            in_turn = dict.fromkeys([*(decision.prospect.name for decision in after), *by_name])
+            return [looked(by_name[name], settled[name]) for name in in_turn]
+
+        def looked(watched: Watched, decision: Decision) -> Looked:
+            waiting = None if is_asked else watched.waiting
+            trigger = "manual" if waiting is None else fired(triggers, waiting, days(now)) or "idle"
+            if not decision.is_sleep:
+                return self._passed_over(watched, decision, trigger)
+            prospect, plan = decision.prospect, plans[watched.name]
+            job = Job(
+                id=job_id(),
+                context_id=watched.context_id,
+                plan=replace(plan, budget=self.budget(decision, budget)),
+                queued_at=now,
+                trigger=trigger,
+                unit=prospect.unit,
+                price=prospect.price,
+                output_tokens=prospect.output_tokens,
+            )
+            decided = Decided.of(decision, watched.context_id, now, outcome="queued", trigger=trigger, job_id=job.id)
+            slept = replace(watched, reason=decision.reason, wants=_wants(decision), waiting=None)
+            return Looked(watched=slept, decided=decided, job=job)
+
+        return await self.store.settle_look(found, self._accounts(found), choose)
+
+    def _passed_over(self, watched: Watched, decision: Decision, trigger: Trigger) -> Looked:
+        """What to keep of a look that queued nothing; what is held back is looked at again."""
+        at, again = self.now(), None
+        if decision.reason in HELD:
+            again = Waiting(since_days=days(at) + HELD_S / DAY_S)
+        kept = replace(watched, reason=decision.reason, wants=_wants(decision), waiting=again)
+        is_new = decision.reason != watched.reason
+        decided = Decided.of(decision, watched.context_id, at, trigger=trigger) if is_new else None
+        return Looked(watched=kept, decided=decided)
+
+    async def _plan(self, watched: Watched) -> Plan:
+        """How to sleep: as on the newest version, so that its notes can be kept, else as usual."""
+        learned = await self.store.learned(watched.context_id) if watched.lacking < 1.0 else None
+        return Plan.like(learned.plan) if learned and learned.plan else Plan()
 
     async def decisions(self, limit: int) -> list[Decision]:
         """Up to *limit* decisions for a sleep, the best first; those that the guard holds back are in their place.
@@ -149,7 +247,8 @@ class Scheduler:
             found = await self.store.wanted(max(limit, LOOK))
             taught = await self._fitted(await self.store.taught(), found)
             decided = [(each, self.decision(each, taught)) for each in found]
-            ordered = self._in_order([decision for _, decision in decided], taught)
+            left = self._left(Standing(taught=taught, spent=await self._spent(found)), found)
+            ordered = self._in_order([decision for _, decision in decided], taught, left)
             guarded = {decision.prospect.name: decision for decision in ordered}
             settled = [
                 self._settled(each, decision, guarded.get(each.name, decision))
@@ -167,8 +266,11 @@ class Scheduler:
         return any(each.wants == UNDECIDED for each in await self.store.wanted(1))
 
     def decision(self, watched: Watched, taught: Taught) -> Decision:
-        """Decide on what lacks notes in one context, before the guard."""
-        return decide(self.prospect(watched, taught), self.forecast(watched, taught), doubt=self.rules.doubt)
+        """Decide on what lacks notes in one context, before guard and caps."""
+        prospect, forecast = self.prospect(watched, taught), self.forecast(watched, taught)
+        if self.where == "changed":
+            return Decision(prospect=prospect, reason="told", forecast=forecast, limit=prospect.price)
+        return decide(prospect, forecast, doubt=self.rules.doubt)
 
     def prospect(self, watched: Watched, taught: Taught) -> Prospect:
         """What there is to sleep on in a context."""
@@ -181,6 +283,7 @@ class Scheduler:
             name=watched.name,
             price=MARGIN * sizes.sleep_cost(tariff) * share,
             tokens=round((most_output + most_input) * share),
+            output_tokens=round(most_output * share),
             saving=saving * watched.lacking,
             queries_seen=watched.queries_without,
             extra_paid=saving * watched.went_without,
@@ -266,12 +369,16 @@ class Scheduler:
             anticipated=watched.anticipated + bool(is_anticipated),
             without=watched.without + without,
             assisted=watched.assisted + assisted,
+            waiting=with_query(watched.waiting, days(self.now())) if watched.parts else None,
         )
         portfolios = self._portfolios(watched, answer, taught)
         if not asked.parts:
             return Lesson(watched=asked, groups=groups, portfolios=portfolios)
         decision = self.decision(asked, taught)
-        decided, new = self._settled(asked, decision, self._guarded(decision, taught))
+        guarded = next(iter(self._in_order([decision], taught, Left())), decision)
+        if guarded.is_sleep and watched.reason == "cap":  # caps are for the next look to see
+            guarded = replace(guarded, reason="cap")
+        decided, new = self._settled(asked, decision, guarded)
         return Lesson(watched=decided, groups=groups, portfolios=portfolios, decided=new)
 
     def _settled(self, watched: Watched, decision: Decision, guarded: Decision) -> tuple[Watched, Decided | None]:
@@ -284,12 +391,41 @@ class Scheduler:
             return settled, None
         return settled, Decided.of(guarded, watched.context_id, self.now())
 
-    def _guarded(self, decision: Decision, taught: Taught) -> Decision:
-        return next(iter(self._in_order([decision], taught)), decision)
-
-    def _in_order(self, decisions: Sequence[Decision], taught: Taught) -> list[Decision]:
+    def _in_order(self, decisions: Sequence[Decision], taught: Taught, left: Left) -> list[Decision]:
         unit = self.tariff.unit
-        return in_order(decisions, guard=self.rules.guard(unit), portfolio=taught.portfolio(unit))
+        return in_order(decisions, left=left, guard=self.rules.guard(unit), portfolio=taught.portfolio(unit))
+
+    def _accounts(self, found: Sequence[Watched]) -> list[str]:
+        """Accounts under the caps that sleeps on these contexts fall under; none where there are no caps."""
+        now = self.now()
+        return sorted({key for each in found for key in accounts(each.context_id, now)}) if self.caps.has_any else []
+
+    async def _spent(self, found: Sequence[Watched]) -> Mapping[str, Spending]:
+        keys = self._accounts(found)
+        return await self.store.spent(keys) if keys else {}
+
+    def _left(self, standing: Standing, found: Sequence[Watched]) -> Left:
+        """What the caps leave for sleeps on these contexts, behind those that are queued and calls under way."""
+        queued = standing.taught.queued
+        tokens = sum(each.output_tokens for each in queued.values())
+        money = queued[DOLLARS].price if DOLLARS in queued else 0.0
+
+        def left(account: str, most_tokens: int | None, most_usd: float | None) -> Spend:
+            spent = standing.spent.get(account, Spending())
+            return Spend(
+                tokens=None if most_tokens is None else most_tokens - spent.tokens - spent.open_tokens,
+                cost=None if most_usd is None else most_usd - (spent.nano_usd + spent.open_nano_usd) / NANO,
+            )
+
+        spends: dict[str, Spend] = {}
+        day = month = Spend()
+        if not self.caps.has_any:
+            return Left()
+        for each in found:
+            keys = accounts(each.context_id, self.now())
+            own, day, month = map(left, keys, self.caps.tokens, self.caps.usd)
+            spends[each.name] = own
+        return Left(day=day.less(tokens, money), month=month.less(tokens, money), contexts=spends)
 
     async def _fitted(self, taught: Taught, found: Sequence[Watched]) -> Taught:
         """Fit the prior of a kind anew where it is old: of all that are looked at the oldest alone, to stay quick."""
@@ -350,7 +486,7 @@ def _sizes(watched: Watched) -> Sizes:
 
 
 def _wants(decision: Decision) -> float | None:
-    return decision.net_saving_per_token if decision.is_sleep else None
+    return decision.net_saving_per_token if decision.is_sleep or decision.reason in HELD else None
 
 
 def _band(watched: Watched) -> str:

@@ -12,6 +12,14 @@
     share = 0.5                how much of a provider's rate limit sleeps may use; the rest is left to answers
     tier = "auto"              at half price (flex) where that is known to be offered; "standard" never, "flex" always
 
+    [sleep]                    when it looks for what to sleep on by itself, and where it sleeps then
+    mode = "auto"              or "manual": only what is asked for
+    idle_s = 30                so long after the last query or edit of a context; 0 for never
+    on_change = false          at once when a text is added or edited
+    every_queries = 0          after so many queries on a context; 0 for never
+    schedule = ""              as cron writes times, of UTC: "0 3 * * *" is three at night
+    where = "pays"             or "changed": wherever notes are lacking, whatever they save
+
 What is not known is refused: a cap with a typing error would cap nothing.
 """
 
@@ -26,6 +34,7 @@ from typing import Any, get_args, get_type_hints
 from sleeptime.core.caps import Caps
 from sleeptime.core.errors import BudgetError, SettingsError
 from sleeptime.core.plan import TIERS
+from sleeptime.core.triggers import Triggers
 
 SETTINGS_FILE = "sleeptime.toml"
 LEASE_S = 15.0
@@ -65,6 +74,7 @@ class Settings:
     caps: Caps = field(default_factory=Caps)
     worker: WorkerSettings = field(default_factory=WorkerSettings)
     provider: ProviderSettings = field(default_factory=ProviderSettings)
+    sleep: Triggers = field(default_factory=Triggers)
 
 
 def load(path: Path) -> Settings:

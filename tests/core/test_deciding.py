@@ -27,7 +27,14 @@ from sleeptime.core.policy import stop_reason
 from sleeptime.core.usage import Usage
 
 INVOICES = Prospect(
-    name="invoices", price=0.012, tokens=6000, saving=0.002, queries_seen=6, extra_paid=0.012, unit="USD"
+    name="invoices",
+    price=0.012,
+    tokens=6000,
+    output_tokens=2000,
+    saving=0.002,
+    queries_seen=6,
+    extra_paid=0.012,
+    unit="USD",
 )
 amounts = st.floats(0.01, 10.0)
 doubts = st.floats(0.05, 1.0)
@@ -35,7 +42,14 @@ doubts = st.floats(0.05, 1.0)
 
 def prospect(price: float, saving: float, seen: int, *, name: str = "c", tokens: int = 100) -> Prospect:
     return Prospect(
-        name=name, price=price, tokens=tokens, saving=saving, queries_seen=seen, extra_paid=seen * saving, unit="USD"
+        name=name,
+        price=price,
+        tokens=tokens,
+        output_tokens=tokens,
+        saving=saving,
+        queries_seen=seen,
+        extra_paid=seen * saving,
+        unit="USD",
     )
 
 
@@ -255,10 +269,10 @@ def test_doubt_is_a_share(doubt: float) -> None:
             ),
         ),
         (
-            in_order([decide(INVOICES)], left=Left(day=Spend(tokens=5999)))[0],
+            in_order([decide(INVOICES)], left=Left(day=Spend(tokens=1999)))[0],
             (
-                "Hold invoices back: sleeping would pay but takes 6,000 tokens and $0.012, more than the cap of this "
-                "day leaves."
+                "Hold invoices back: sleeping may take 2,000 output tokens and $0.012, more than the cap of this day "
+                "leaves."
             ),
         ),
         (
@@ -357,7 +371,7 @@ def test_together_they_hold_every_cap_and_the_guard_and_the_best_come_first(
     ordered = in_order(decisions, left=left, guard=Guard(allowance=room))
     chosen = [each.prospect for each in ordered if each.is_sleep]
 
-    assert sum(each.tokens for each in chosen) <= tokens
+    assert sum(each.output_tokens for each in chosen) <= tokens
     assert sum(each.price for each in chosen) <= min(cost, room) + 1e-9
     assert sum(each.price for each in chosen if each.name == "a") <= own + 1e-9
     assert sorted(each.prospect.name for each in ordered) == sorted(

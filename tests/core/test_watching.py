@@ -38,8 +38,8 @@ def test_after_a_sleep_nothing_lacks_notes_and_after_an_edit_only_what_is_new() 
     before, after = a_context(*PARAGRAPHS), a_context(*PARAGRAPHS[:9], "Something else than that: it is new.")
     slept_on = before.fingerprints
 
-    slept = rewatched(asked(begun(before), 4), before, slept_on)
-    edited = rewatched(slept, after, slept_on, before)
+    slept = rewatched(asked(begun(before), 4), before, slept_on, at=NOON)
+    edited = rewatched(slept, after, slept_on, before, at=NOON)
 
     assert (slept.parts, slept.wants, slept.lacking) == ((), None, 0.0)
     (part,) = edited.parts
@@ -54,15 +54,15 @@ def test_each_edit_is_a_part_that_has_gone_without_since_its_own_query() -> None
     first = a_context(*PARAGRAPHS)
     second, third = a_context(*PARAGRAPHS, "Kay came."), a_context(*PARAGRAPHS, "Kay came.", "Liz left.")
     slept_on = first.fingerprints
-    watched = rewatched(asked(begun(first), 1), first, slept_on)
+    watched = rewatched(asked(begun(first), 1), first, slept_on, at=NOON)
 
-    watched = rewatched(watched, second, slept_on, first)
-    watched = rewatched(asked(watched, 2), third, slept_on, second)
+    watched = rewatched(watched, second, slept_on, first, at=NOON)
+    watched = rewatched(asked(watched, 2), third, slept_on, second, at=NOON)
 
     assert [part.since for part in watched.parts] == [1, 3]
     assert watched.queries_without == 2
-    assert rewatched(watched, third, third.fingerprints).parts == ()
-    gone = rewatched(watched, second, slept_on, third)
+    assert rewatched(watched, third, third.fingerprints, at=NOON).parts == ()
+    gone = rewatched(watched, second, slept_on, third, at=NOON)
     assert [part.since for part in gone.parts] == [1, 3]  # which of them it was is not kept: both shrink alike
     assert sum(part.characters for part in gone.parts) == len("Kay came.")
 
@@ -70,7 +70,7 @@ def test_each_edit_is_a_part_that_has_gone_without_since_its_own_query() -> None
 def test_an_edit_of_what_was_never_slept_on_keeps_what_the_rest_has_gone_without() -> None:
     before, after = a_context(*PARAGRAPHS), a_context(*PARAGRAPHS, "Kay came.")
 
-    edited = rewatched(asked(begun(before), 5), after, None, before)
+    edited = rewatched(asked(begun(before), 5), after, None, before, at=NOON)
 
     assert [part.since for part in edited.parts] == [0, 5]
     assert edited.lacking == 1.0

@@ -56,7 +56,7 @@ def _holds(prompt: str, sample: chains.Sample) -> bool:
 
 async def test_the_demo_measures_an_engine_and_its_tokens_are_the_ledger_s(tmp_path: Path) -> None:
     model = ScriptedModel(reply, abilities=Abilities(prompt_set="tiny", tools=False, log_probs=True))
-    async with Engine.open(database=tmp_path / "demo.db", model=model, environ={}) as engine:
+    async with Engine.open(database=tmp_path / "demo.db", model=model, worker=False, environ={}) as engine:
         result = await run_demo(
             engine, model="scripted", contexts=CONTEXTS, seed=SEED, price=MINI, measured_on=date(2026, 11, 23)
         )
@@ -74,7 +74,7 @@ async def test_the_demo_measures_an_engine_and_its_tokens_are_the_ledger_s(tmp_p
 
 async def test_half_of_the_notes_a_real_sleep_takes_hold_what_it_set_out_to_find(tmp_path: Path) -> None:
     model = ScriptedModel(reply, abilities=Abilities(prompt_set="tiny", tools=False))
-    async with Engine.open(database=tmp_path / "demo.db", model=model, environ={}) as engine:
+    async with Engine.open(database=tmp_path / "demo.db", model=model, worker=False, environ={}) as engine:
         for sample in chains.draw(SEED, contexts=CONTEXTS):
             await engine.add(sample.text, name=sample.fingerprint)
             learned = await engine.sleep(sample.fingerprint)
@@ -122,7 +122,7 @@ async def test_a_sleep_that_fails_halfway_is_charged_for_and_its_context_is_not_
         )
 
     model = ScriptedModel(break_down, abilities=Abilities(prompt_set="tiny", tools=False, log_probs=True))
-    async with Engine.open(database=tmp_path / "demo.db", model=model, environ={}) as engine:
+    async with Engine.open(database=tmp_path / "demo.db", model=model, worker=False, environ={}) as engine:
         result = await run_demo(
             engine, model="scripted", contexts=CONTEXTS, seed=SEED, price=MINI, measured_on=date(2026, 11, 23)
         )

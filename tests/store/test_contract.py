@@ -304,7 +304,9 @@ async def test_an_edit_changes_text_and_source_and_nothing_else(store: SqlStore)
     await store.begin_sleep(a_sleep(context))
 
     told = await store.edit_context(
-        context.id, lambda c: replace(c, id="x", name="y", text=WILD, source="new", created_at=NOON + timedelta(days=9))
+        context.id,
+        lambda c: replace(c, id="x", name="y", text=WILD, source="new", created_at=NOON + timedelta(days=9)),
+        NOON,
     )
 
     edited = replace(context, text=WILD, source="new")
@@ -321,7 +323,7 @@ async def test_a_summary_says_whether_the_newest_version_is_of_another_text(stor
     await store.publish(a_learned(context), sleep_id=None)
     assert not (await store.summaries())[0].is_edited
 
-    _, edited = await store.edit_context(context.id, lambda c: replace(c, text="New."))
+    _, edited = await store.edit_context(context.id, lambda c: replace(c, text="New."), NOON)
     assert (await store.summaries())[0].is_edited
     await store.publish(a_learned(edited), sleep_id=None)
     assert not (await store.summaries())[0].is_edited
@@ -334,9 +336,9 @@ async def test_an_edit_that_is_refused_changes_nothing(store: SqlStore) -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        await store.edit_context(context.id, refuse)
+        await store.edit_context(context.id, refuse, NOON)
     with pytest.raises(ContextNotFoundError):
-        await store.edit_context("nowhere", lambda c: c)
+        await store.edit_context("nowhere", lambda c: c, NOON)
     assert await store.context("boxes") == context
 
 
@@ -345,7 +347,7 @@ async def test_of_many_edits_at_once_each_sees_what_the_others_made(database: st
         context = await one.add_context(a_context(body="|"))
 
         await asyncio.gather(
-            *(s.edit_context(context.id, lambda c: replace(c, text=c.text + "x")) for s in [one, other] * 10)
+            *(s.edit_context(context.id, lambda c: replace(c, text=c.text + "x"), NOON) for s in [one, other] * 10)
         )
 
         assert (await one.context("boxes")).text == "|" + "x" * 20
@@ -381,7 +383,7 @@ async def test_a_version_is_read_whole_while_its_context_is_edited(database: str
         context = await one.add_context(a_context())
 
         async def edit(number: int) -> None:
-            _, after = await other.edit_context(context.id, lambda c: replace(c, text=f"text {number}"))
+            _, after = await other.edit_context(context.id, lambda c: replace(c, text=f"text {number}"), NOON)
             await other.publish(a_learned(after), sleep_id=None)
 
         async def read() -> None:

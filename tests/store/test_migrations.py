@@ -26,6 +26,7 @@ from sleeptime.core.context import EVERYWHERE, fingerprint, sections
 from sleeptime.core.errors import StoreError
 from sleeptime.core.forecasting import Seen
 from sleeptime.core.staleness import stale
+from sleeptime.core.triggers import Waiting
 from sleeptime.core.watching import UNDECIDED, Part, days
 from sleeptime.store import Sleep, migrations, open_store, tables
 
@@ -218,7 +219,9 @@ async def test_a_database_from_before_edits_learns_which_sections_its_evidence_i
         assert resumed == sleep
         await store.checkpoint("s1", replace(sleep.drafts[0], rounds=2))
 
-        _, edited = await store.edit_context("c1", lambda c: replace(c, text=TEXT.replace("Line 20", "Line 21")))
+        _, edited = await store.edit_context(
+            "c1", lambda c: replace(c, text=TEXT.replace("Line 20", "Line 21")), learned.created_at
+        )
         assert stale(learned, edited) == {"n2", "n3", "n4", "n5"}
 
 
@@ -249,6 +252,8 @@ async def test_contexts_from_before_decisions_are_watched(database: str) -> None
         assert (slept_on.seen.queries, slept_on.seen.talks, slept_on.seen.last_days) == (1, 1, days(at))
         assert (new.parts, new.wants) == ((Part(since=0, characters=7),), UNDECIDED)
         assert (new.kind, new.seen) == ("md", Seen(added_days=days(at)))
+        assert slept_on.waiting is None
+        assert new.waiting == Waiting(since_days=days(at), by="change")
         assert [each.name for each in await store.wanted(9)] == ["new"]
 
 

@@ -51,6 +51,10 @@ class Caps:
         return self.context_usd, self.day_usd, self.month_usd
 
     @property
+    def has_any(self) -> bool:
+        return any(cap is not None for cap in (*self.tokens, *self.usd))
+
+    @property
     def has_money(self) -> bool:
         return any(cap is not None for cap in self.usd)
 
@@ -79,8 +83,7 @@ class Reservation:
     @property
     def accounts(self) -> tuple[str, str, str]:
         """The accounts it falls under: its context's, its day's, its month's."""
-        day = self.at.astimezone(UTC)
-        return f"context:{self.context_id}", f"day:{day:%Y-%m-%d}", f"month:{day:%Y-%m}"
+        return accounts(self.context_id, self.at)
 
     def within(self, nano_usd: int) -> Reservation:
         """The same with as much output as *nano_usd* buys."""
@@ -97,6 +100,12 @@ class Reservation:
         if self.price is None:
             return 0
         return nano_usd(self.price.cost_usd(Usage(input_tokens=self.input_tokens, output_tokens=output_tokens)))
+
+
+def accounts(context_id: str, at: datetime) -> tuple[str, str, str]:
+    """Name the accounts that a call falls under: its context's, its day's, its month's."""
+    day = at.astimezone(UTC)
+    return f"context:{context_id}", f"day:{day:%Y-%m-%d}", f"month:{day:%Y-%m}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,11 +30,12 @@ from typing import Literal
 from sleeptime.core.forecasting import Forecast
 from sleeptime.core.plan import Worth
 
-Reason = Literal["pays", "due", "no-saving", "wait", "doubt", "not-due", "guard", "cap"]
+Reason = Literal["pays", "due", "told", "no-saving", "wait", "doubt", "not-due", "guard", "cap"]
 """Why a decision was taken.
 
 pays       the forecast says that sleeping now is cheapest
 due        the extra paid has reached the price (or, against the forecast, price / λ)
+told       the user wants notes wherever they are lacking, whatever they save
 no-saving  a query is not expected to cost less with notes
 wait       the queries to come would not save the price, or it is cheaper to see first whether another comes
 doubt      the forecast is in favour, but not enough was paid yet to believe it
@@ -42,7 +43,7 @@ not-due    no forecast, and the extra paid is below the price
 guard      worth it, but more than may be risked now
 cap        worth it, but over one of the user's caps
 """
-SLEEPS: frozenset[Reason] = frozenset({"pays", "due"})
+SLEEPS: frozenset[Reason] = frozenset({"pays", "due", "told"})
 
 DEFAULT_DOUBT = 0.2
 MAX_REGRET = 0.05
@@ -54,15 +55,17 @@ MOST_QUERIES = 1000
 class Prospect:
     """What could be slept on: a context, or the part of it that has no notes or stale ones.
 
-    price       the most that sleeping on it may cost
-    tokens      the same in tokens, for the caps
-    saving      believed saving of one query once it is slept on
-    extra_paid  saving that queries since it lacked notes have gone without
+    price          the most that sleeping on it may cost
+    tokens         the same in tokens, those read included
+    output_tokens  the same in output tokens, which the caps count
+    saving         believed saving of one query once it is slept on
+    extra_paid     saving that queries since it lacked notes have gone without
     """
 
     name: str
     price: float
     tokens: int
+    output_tokens: int
     saving: float
     queries_seen: int
     extra_paid: float
@@ -137,6 +140,8 @@ class Decision:
                     f"extra, which has reached the {_amount(self.limit, prospect.unit)} at which sleep is due whatever "
                     f"the forecast."
                 )
+            case "told":
+                return f"Sleep on {prospect.name}: it is to have notes whatever they save; this takes {price} at most."
             case "no-saving":
                 return f"Leave {prospect.name}: with notes a query is expected to save nothing ({saving})."
             case "wait" if self.net_saving < 0.0:
@@ -167,10 +172,9 @@ class Decision:
                     f"themselves."
                 )
             case "cap":
-                return (
-                    f"Hold {prospect.name} back: sleeping would pay but takes {prospect.tokens:,} tokens and {price}, "
-                    f"more than {self.cap} leaves."
-                )
+                tokens = f"{prospect.output_tokens:,} output tokens"
+                most = f"{tokens} and {price}" if prospect.unit == "USD" else tokens
+                return f"Hold {prospect.name} back: sleeping may take {most}, more than {self.cap} leaves."
 
 
 def _amount(amount: float, unit: str) -> str:
@@ -273,7 +277,7 @@ class Guard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spend:
-    """Tokens and money spent, or left to spend; as a cap, None leaves one free."""
+    """Output tokens and money spent, or left to spend; as a cap, None leaves one free."""
 
     tokens: float | None = None
     cost: float | None = None
@@ -308,6 +312,7 @@ def in_order(
 
     One that does not fit is held back with its reason and stays in its place; cheaper ones behind it may fit.
     Each that sleeps takes its full price and tokens from what is left, so nothing can be passed by all together.
+    The guard does not hold back what the user told to sleep on; caps do.
     """
     left = left or Left()
     portfolio = portfolio or Portfolio()
@@ -317,14 +322,14 @@ def in_order(
     if len(wanted) > 1:
         wanted.sort(key=lambda each: (-each.net_saving_per_token, each.prospect.name))
     for decision in wanted:
-        name, tokens, price = decision.prospect.name, decision.prospect.tokens, decision.prospect.price
+        name, tokens, price = decision.prospect.name, decision.prospect.output_tokens, decision.prospect.price
         own = contexts.get(name, Spend())
         caps = (("the cap of this context", own), ("the cap of this day", day), ("the cap of this month", month))
         met = next((cap for cap, spend in caps if not spend.holds(tokens, price)), None)
         if met is not None:
             ordered.append(replace(decision, reason="cap", cap=met))
             continue
-        room = guard.room(portfolio) if guard else price
+        room = guard.room(portfolio) if guard and decision.reason != "told" else price
         if price > room:
             ordered.append(replace(decision, reason="guard", limit=room))
             continue

@@ -28,7 +28,8 @@ LONGEST_WAIT_S = 300.0
 class Job:
     """A sleep to be done. `attempts` counts the workers that took it up, `failures` those that met an error.
 
-    `rounds` are those its unfinished sleep has kept. `waits_until` is when it may be tried again.
+    `rounds` are those its unfinished sleep has kept. `waits_until` is when it may be tried again. One that was decided
+    on says which `trigger` looked, and what it may cost at most: `price` in `unit`, and output tokens.
     """
 
     id: str
@@ -45,6 +46,10 @@ class Job:
     worker: str | None = None
     version: int | None = None
     error: str | None = None
+    trigger: str = ""
+    unit: str = ""
+    price: float = 0.0
+    output_tokens: int = 0
 
     @property
     def is_over(self) -> bool:

@@ -78,6 +78,11 @@ class Plan:
 
     @property
     def identity(self) -> str:
-        """What decides what is learned, as text: not where it ends or its tier. Equal plans may go on from one another."""
+        """What decides what is learned, as text: not where it ends or its tier. Equal ones may go on from another."""
         beside = ("budget", "worth", "tier")
         return json.dumps({key: value for key, value in asdict(self).items() if key not in beside}, sort_keys=True)
+
+    @classmethod
+    def like(cls, identity: str) -> Plan:
+        """The plan with this identity, a model's name before it or not, under the usual caps."""
+        return cls(**json.loads(identity[identity.rindex("{") :]))

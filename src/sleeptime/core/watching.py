@@ -1,8 +1,10 @@
 """What is kept of each context so that deciding on it needs no look at the ledger.
 
-    Watched    one context: when it was asked, how much of it lacks notes since which query, what its answers measured
+    Watched    one context: when it was asked, how much of it lacks notes since which query, what its answers measured,
+               what it waits to be looked at for
     Taught     all contexts together: measured ratios by group, what was spent and saved, priors by kind
     Lesson     what one answer adds to both
+    Looked     what a look leaves of one context, and the job it queues
 
 A part that lacks notes is counted in characters, not kept by section: all that lacks notes since the same query is
 one part. Days are counted from 1970. This file does not know how any of it is stored or decided on.
@@ -15,16 +17,19 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
+from sleeptime.core.caps import Spending
 from sleeptime.core.context import Context
 from sleeptime.core.deciding import Decision, Portfolio
 from sleeptime.core.forecasting import Prior, Seen
+from sleeptime.core.job import Job
+from sleeptime.core.notes import LearnedContext
 from sleeptime.core.saving import Tally
 from sleeptime.core.staleness import new_sections
+from sleeptime.core.triggers import DAY_S, Waiting, with_edit
 
 UNDECIDED = 1e300
 """`wants` of a context on which nothing was decided since it changed: it is looked at first."""
 TOKENS, DOLLARS = "output tokens", "USD"
-DAY_S = 86_400.0
 
 Outcome = Literal["without", "with"]
 """What a ratio is of: the cost of answers without notes, or what answers with notes saved."""
@@ -54,6 +59,7 @@ class Watched:
     without      ratios of its answers without notes; `assisted` those of what answers with notes saved
     reason       of the last decision, empty before the first
     wants        expected net saving per token where it should be slept on, else None; or `UNDECIDED`
+    waiting      what has happened to it since it was last looked at; None where nothing has, or all of it has notes
     """
 
     context_id: str
@@ -71,6 +77,7 @@ class Watched:
     assisted: Tally = Tally()
     reason: str = ""
     wants: float | None = UNDECIDED
+    waiting: Waiting | None = None
 
     @property
     def lacking(self) -> float:
@@ -98,6 +105,7 @@ def begun(context: Context) -> Watched:
         sections=len(context.sections),
         seen=Seen(added_days=days(context.created_at)),
         parts=(Part(since=0, characters=len(context.text)),),
+        waiting=with_edit(None, days(context.created_at)),
     )
 
 
@@ -122,7 +130,12 @@ def without_notes(characters: int, *, fresh: int, parts: tuple[Part, ...], queri
 
 
 def rewatched(
-    watched: Watched, context: Context, slept_on: Sequence[str] | None, before: Context | None = None
+    watched: Watched,
+    context: Context,
+    slept_on: Sequence[str] | None,
+    before: Context | None = None,
+    *,
+    at: datetime,
 ) -> Watched:
     """Look again at what lacks notes: after an edit (*before* is the text as it was), a sleep or a rollback.
 
@@ -137,6 +150,7 @@ def rewatched(
         lacks = sum(length[position] for position in new_sections(slept_on, context.fingerprints))
     fresh = min(lacks, sum(length[position] for position in came))
     parts = without_notes(lacks, fresh=fresh, parts=watched.parts, queries=watched.seen.queries)
+    is_new = before is not None or watched.waiting is None
     return replace(
         watched,
         characters=len(context.text),
@@ -145,7 +159,24 @@ def rewatched(
         edits=watched.edits + len(came),
         reason=watched.reason if parts else "",
         wants=UNDECIDED if parts else None,
+        waiting=(with_edit(watched.waiting, days(at)) if is_new else watched.waiting) if parts else None,
     )
+
+
+def began_anew(watched: Watched) -> Watched:
+    """Let what lacks notes after a sleep that brought none earn its next one from now on."""
+    parts = tuple(Part(since=watched.seen.queries, characters=part.characters) for part in watched.parts)
+    return replace(watched, parts=parts, wants=UNDECIDED)
+
+
+def outcome_of(learned: LearnedContext) -> str:
+    """Say what a sleep came to, in words."""
+    spent = f"{learned.usage.output_tokens:,} tokens"
+    if learned.stop_reason == "unchanged":
+        return f"version {learned.version} stands"
+    if not learned.version:
+        return f"nothing learned ({learned.stop_reason}) for {spent}"
+    return f"version {learned.version}: {len(learned.notes)} notes for {spent} ({learned.stop_reason})"
 
 
 Group = tuple[Outcome, str, str]
@@ -153,18 +184,31 @@ Group = tuple[Outcome, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """What decided sleeps that are not over may cost, and write, at most."""
+
+    price: float
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Taught:
-    """What all contexts taught together. Portfolios by unit; a prior with the day it was fitted, by kind."""
+    """What all contexts taught together. Portfolios by unit; a prior with the day it was fitted, by kind.
+
+    `queued` are the decided sleeps that are not over, by unit: each counts at its full price from when it is queued.
+    """
 
     groups: Mapping[Group, Tally] = field(default_factory=dict[Group, Tally])
     portfolios: Mapping[str, Portfolio] = field(default_factory=dict[str, Portfolio])
     priors: Mapping[str, tuple[float, Prior]] = field(default_factory=dict[str, tuple[float, Prior]])
+    queued: Mapping[str, Queued] = field(default_factory=dict[str, "Queued"])
 
     def tally(self, outcome: Outcome, level: str = "", band: str = "") -> Tally:
         return self.groups.get((outcome, level, band), Tally())
 
     def portfolio(self, unit: str) -> Portfolio:
-        return self.portfolios.get(unit, Portfolio())
+        known = self.portfolios.get(unit, Portfolio())
+        return replace(known, slept=known.slept + self.queued[unit].price) if unit in self.queued else known
 
     def prior(self, kind: str) -> Prior | None:
         """The prior of a kind; None before it was fitted."""
@@ -173,7 +217,7 @@ class Taught:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """A decision as it is kept: its numbers, its sentence, and what came of it."""
+    """A decision as it is kept: its numbers, its sentence, which trigger looked, the job it became, what came of it."""
 
     at: datetime
     context_id: str
@@ -188,9 +232,20 @@ class Decided:
     extra_paid: float
     limit: float
     outcome: str = ""
+    trigger: str = ""
+    job_id: str | None = None
 
     @classmethod
-    def of(cls, decision: Decision, context_id: str, at: datetime, *, outcome: str = "") -> Decided:
+    def of(
+        cls,
+        decision: Decision,
+        context_id: str,
+        at: datetime,
+        *,
+        outcome: str = "",
+        trigger: str = "",
+        job_id: str | None = None,
+    ) -> Decided:
         """Keep *decision*."""
         prospect = decision.prospect
         return cls(
@@ -207,6 +262,8 @@ class Decided:
             extra_paid=prospect.extra_paid,
             limit=decision.limit,
             outcome=outcome,
+            trigger=trigger,
+            job_id=job_id,
         )
 
 
@@ -218,3 +275,20 @@ class Lesson:
     groups: Mapping[Group, Tally] = field(default_factory=dict[Group, Tally])
     portfolios: Mapping[str, Portfolio] = field(default_factory=dict[str, Portfolio])
     decided: Decided | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What a look leaves of one context: how it is watched from now on, a decision to keep, a job to queue."""
+
+    watched: Watched
+    decided: Decided | None = None
+    job: Job | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What was spent and is promised, at the moment a look is settled. `spent` are the accounts under the caps."""
+
+    taught: Taught
+    spent: Mapping[str, Spending] = field(default_factory=dict[str, Spending])

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from sleeptime.core.caps import Caps, Reservation
+from sleeptime.core.caps import Caps, Reservation, Spending
 from sleeptime.core.context import Context
 from sleeptime.core.forecasting import Prior, Seen
 from sleeptime.core.job import Job, JobState, Lease
 from sleeptime.core.ledger import Call, Totals
 from sleeptime.core.notes import Draft, LearnedContext
 from sleeptime.core.query import Answer
-from sleeptime.core.watching import Decided, Lesson, Taught, Watched
+from sleeptime.core.triggers import Triggers
+from sleeptime.core.watching import Decided, Lesson, Looked, Standing, Taught, Watched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,9 @@ class Store(Protocol):
         """
         ...
 
-    async def edit_context(self, context_id: str, change: Callable[[Context], Context]) -> tuple[Context, Context]:
+    async def edit_context(
+        self, context_id: str, change: Callable[[Context], Context], at: datetime
+    ) -> tuple[Context, Context]:
         """Give a context the text and source that *change* makes of it; say how it was before and is now.
 
         Of several at once each sees what the others made. Versions and unfinished sleeps stay as they are.
@@ -126,8 +129,8 @@ class Store(Protocol):
         """
         ...
 
-    async def end_sleep(self, sleep_id: str, *, job_id: str | None = None) -> None:
-        """Drop an unfinished sleep that learned nothing, and end its job."""
+    async def end_sleep(self, sleep_id: str, *, job_id: str | None = None, outcome: str = "") -> None:
+        """Drop an unfinished sleep that learned nothing, and end its job with this *outcome*."""
         ...
 
     async def take_lease(self, lease: Lease) -> bool:
@@ -184,8 +187,13 @@ class Store(Protocol):
         version: int | None = None,
         error: str | None = None,
         wait_s: float | None = None,
+        outcome: str = "",
     ) -> None:
-        """Say what became of a job, if it is running. With *wait_s* it met an error and waits so long."""
+        """Say what became of a job, if it is running. With *wait_s* it met an error and waits so long.
+
+        Where it was decided on, the decision is told the *outcome*; one that brought no version leaves its
+        context to earn the next one from now on.
+        """
         ...
 
     async def jobs(self) -> Sequence[Job]:
@@ -242,7 +250,35 @@ class Store(Protocol):
         ...
 
     async def wanted(self, limit: int) -> Sequence[Watched]:
-        """Up to *limit* contexts not decided on since they changed, then as many that want to be slept on most."""
+        """Up to *limit* contexts not decided on since they changed, then as many that want to be slept on most.
+
+        Those with a sleep that is queued or being done are left out.
+        """
+        ...
+
+    async def due(self, triggers: Triggers, now_days: float, limit: int) -> Sequence[Watched]:
+        """The same among contexts that a trigger wants looked at now, and behind them those that want no sleep."""
+        ...
+
+    async def settle_look(
+        self,
+        found: Sequence[Watched],
+        accounts: Sequence[str],
+        choose: Callable[[Sequence[Watched], Standing], Sequence[Looked]],
+    ) -> Sequence[Looked]:
+        """Keep what *choose* makes of the contexts that are still as they were found, and queue its jobs.
+
+        One look is settled at a time, whatever processes there are, and *choose* is told what is spent and promised
+        at that moment; so two never promise the same room. Contexts with a sleep in hand are left out.
+        """
+        ...
+
+    async def sweep(self, at: datetime) -> bool:
+        """Let all that lacks notes wait since the scheduled time *at*; False where that was done, or is the first."""
+        ...
+
+    async def spent(self, accounts: Sequence[str]) -> Mapping[str, Spending]:
+        """What was spent and is set aside on accounts under the caps; those not spent on are left out."""
         ...
 
     async def peers(self, kind: str, limit: int) -> Sequence[Seen]:

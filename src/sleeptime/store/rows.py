@@ -19,6 +19,7 @@ from sleeptime.core.notes import Draft, LearnedContext, Note
 from sleeptime.core.plan import Plan, Worth
 from sleeptime.core.query import Answer, Query
 from sleeptime.core.saving import Tally
+from sleeptime.core.triggers import Waiting
 from sleeptime.core.usage import Usage
 from sleeptime.core.watching import Decided, Part, Watched
 from sleeptime.store.protocol import Sleep
@@ -200,6 +201,10 @@ def job_row(job: Job) -> Row:
         "worker": job.worker,
         "version": job.version,
         "error": job.error,
+        "trigger": job.trigger,
+        "unit": job.unit,
+        "price": job.price,
+        "output_tokens": job.output_tokens,
     }
 
 
@@ -223,6 +228,10 @@ def job_of(row: Row, *, rounds: int = 0) -> Job:
         worker=row["worker"],
         version=row["version"],
         error=row["error"],
+        trigger=row["trigger"],
+        unit=row["unit"],
+        price=row["price"],
+        output_tokens=row["output_tokens"],
     )
 
 
@@ -296,6 +305,7 @@ def watched_row(watched: Watched) -> Row:
         **tally_row(watched.assisted, "assisted_"),
         "reason": watched.reason,
         "wants": watched.wants,
+        **waiting_row(watched.waiting),
     }
 
 
@@ -317,7 +327,21 @@ def watched_of(row: Row) -> Watched:
         assisted=tally_of(row, "assisted_"),
         reason=row["reason"],
         wants=row["wants"],
+        waiting=_waiting_of(row),
     )
+
+
+def waiting_row(waiting: Waiting | None) -> dict[str, object]:
+    """Write what a context waits for as columns."""
+    if waiting is None:
+        return {"waits_days": None, "waits_queries": 0, "waits_by": ""}
+    return {"waits_days": waiting.since_days, "waits_queries": waiting.queries, "waits_by": waiting.by}
+
+
+def _waiting_of(row: Row) -> Waiting | None:
+    if row["waits_days"] is None:
+        return None
+    return Waiting(since_days=row["waits_days"], queries=row["waits_queries"], by=row["waits_by"])
 
 
 def seen_of(row: Row) -> Seen:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, astuple, replace
 from datetime import datetime
@@ -45,7 +45,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from sleeptime.core.caps import Caps, Reservation
+from sleeptime.core.caps import Caps, Reservation, Spending
 from sleeptime.core.context import Context
 from sleeptime.core.deciding import Portfolio
 from sleeptime.core.errors import (
@@ -62,7 +62,21 @@ from sleeptime.core.job import Job, JobState, Lease
 from sleeptime.core.ledger import Call, Totals
 from sleeptime.core.notes import Draft, LearnedContext
 from sleeptime.core.query import Answer
-from sleeptime.core.watching import UNDECIDED, Decided, Lesson, Taught, Watched, begun, rewatched
+from sleeptime.core.triggers import Triggers, quiet_days
+from sleeptime.core.watching import (
+    UNDECIDED,
+    Decided,
+    Lesson,
+    Looked,
+    Standing,
+    Taught,
+    Watched,
+    began_anew,
+    begun,
+    days,
+    outcome_of,
+    rewatched,
+)
 from sleeptime.store import rows, tables, work
 from sleeptime.store.protocol import Sleep, Summary
 from sleeptime.store.tables import (
@@ -71,10 +85,12 @@ from sleeptime.store.tables import (
     contexts,
     decisions,
     drafts,
+    jobs,
     learned_contexts,
     notes,
     portfolios,
     priors,
+    schedules,
     sleeps,
     taught,
     watched,
@@ -90,6 +106,8 @@ SHORTEST_ID_PREFIX = 4
 MOST_DECISIONS = 50
 """Decisions kept of one context; older ones make room."""
 _MIGRATION_LOCK = 0x51EE_B71E  # any number will do, as long as all versions of sleeptime use the same
+_LOOK_LOCK = 0x51EE_B71F
+_SCHEDULE = "sleep"
 _migration_here = threading.Lock()  # of threads, for each may have an event loop of its own
 _URL_OPTIONS = {"host", "port", "ssl", "prepared_statement_cache_size"}
 
@@ -223,7 +241,9 @@ class SqlStore:
             raise NameTakenError(context.name)
         return stored
 
-    async def edit_context(self, context_id: str, change: Callable[[Context], Context]) -> tuple[Context, Context]:
+    async def edit_context(
+        self, context_id: str, change: Callable[[Context], Context], at: datetime
+    ) -> tuple[Context, Context]:
         """Give a context the text and source that *change* makes of it; say how it was before and is now.
 
         Of several at once each sees what the others made. Versions and unfinished sleeps stay as they are.
@@ -241,7 +261,7 @@ class SqlStore:
                 newest = select(learned_contexts.c.sections).where(of_newest)
                 slept_on = await connection.scalar(newest.order_by(learned_contexts.c.version.desc()).limit(1))
                 sections = None if slept_on is None else rows.sections_of(slept_on)
-                watched_now = rewatched(await _watched(connection, context_id), after, sections, before)
+                watched_now = rewatched(await _watched(connection, context_id), after, sections, before, at=at)
                 await _keep_watched(connection, watched_now)
         return before, after
 
@@ -330,9 +350,11 @@ class SqlStore:
                 await connection.execute(insert(notes), rows.note_rows(published))
             row = (await connection.execute(select(contexts).where(contexts.c.id == learned.context_id))).mappings()
             before = await _watched(connection, learned.context_id)
-            await _keep_watched(connection, rewatched(before, rows.context_of(row.one()), published.sections))
+            context = rows.context_of(row.one())
+            await _keep_watched(connection, rewatched(before, context, published.sections, at=published.created_at))
             if job_id is not None:
-                await work.end_job(connection, job_id, "done", version=published.version)
+                outcome = outcome_of(published)
+                await work.end_job(connection, job_id, "done", version=published.version, outcome=outcome)
         return published
 
     async def learned(self, context_id: str, version: int | None = None) -> LearnedContext | None:
@@ -397,12 +419,15 @@ class SqlStore:
             if call is not None and not await work.settle(connection, call):
                 raise LeaseLostError(call.context_id or "")
 
-    async def end_sleep(self, sleep_id: str, *, job_id: str | None = None) -> None:
-        """Drop an unfinished sleep that learned nothing, and end its job."""
+    async def end_sleep(self, sleep_id: str, *, job_id: str | None = None, outcome: str = "") -> None:
+        """Drop an unfinished sleep that learned nothing, and end its job with this *outcome*."""
         async with self._writing() as connection:
             await connection.execute(delete(sleeps).where(sleeps.c.id == sleep_id))
-            if job_id is not None:
-                await work.end_job(connection, job_id, "done")
+            if job_id is None:
+                return
+            context_id = await _hold_for(connection, job_id)
+            if await work.end_job(connection, job_id, "done", outcome=outcome):
+                await _earns_anew(connection, context_id)
 
     # Leases, calls under way, jobs
 
@@ -468,6 +493,9 @@ class SqlStore:
     async def claim(self, lease_id: str, *, worker: str, seconds: float) -> tuple[Job, Lease] | None:
         """Take up the oldest job that is due and whose context nobody sleeps on, with the lease of its context."""
         await self.reap()
+        async with self._reading() as connection:
+            if not await work.has_due(connection):
+                return None
         async with self._writing() as connection:
             return await work.claim(connection, lease_id, worker=worker, seconds=seconds)
 
@@ -479,10 +507,20 @@ class SqlStore:
         version: int | None = None,
         error: str | None = None,
         wait_s: float | None = None,
+        outcome: str = "",
     ) -> None:
-        """Say what became of a job, if it is running. With *wait_s* it met an error and waits so long."""
+        """Say what became of a job, if it is running. With *wait_s* it met an error and waits so long.
+
+        Where it was decided on, the decision is told the *outcome*; one that brought no version leaves its
+        context to earn the next one from now on.
+        """
         async with self._writing() as connection:
-            await work.end_job(connection, job_id, state, version=version, error=error, wait_s=wait_s)
+            context_id = await _hold_for(connection, job_id)
+            is_ended = await work.end_job(
+                connection, job_id, state, version=version, error=error, wait_s=wait_s, outcome=outcome
+            )
+            if is_ended and state != "queued" and version is None:
+                await _earns_anew(connection, context_id)
 
     async def jobs(self) -> Sequence[Job]:
         """All jobs, oldest first."""
@@ -492,7 +530,11 @@ class SqlStore:
     async def change_job(self, job_id: str, state: JobState, *, only: Sequence[JobState]) -> Job:
         """Pause, resume or cancel a job that is in one of the states *only*. Raises JobNotFoundError."""
         async with self._writing() as connection:
-            return await work.change_job(connection, job_id, state, only=only)
+            context_id = await _hold_for(connection, job_id)
+            changed = await work.change_job(connection, job_id, state, only=only)
+            if changed.is_over:
+                await _earns_anew(connection, context_id)
+        return changed
 
     # The ledger
 
@@ -606,15 +648,79 @@ class SqlStore:
         return changed
 
     async def wanted(self, limit: int) -> Sequence[Watched]:
-        """Up to *limit* contexts not decided on since they changed, then as many that want to be slept on most."""
+        """Up to *limit* contexts not decided on since they changed, then as many that want to be slept on most.
+
+        Those with a sleep that is queued or being done are left out.
+        """
         wants = watched.c.wants
-        groups = (wants == UNDECIDED, wants < UNDECIDED)
+        found = _WATCHED.where(~work.is_in_hand(watched.c.context_id)).order_by(wants.desc()).limit(limit)
         async with self._reading() as connection:
-            found = [
-                (await connection.execute(_WATCHED.where(group).order_by(wants.desc()).limit(limit))).mappings().all()
-                for group in groups
+            groups = [
+                (await connection.execute(found.where(group))).mappings().all()
+                for group in (wants == UNDECIDED, wants < UNDECIDED)
             ]
-        return [rows.watched_of(row) for group in found for row in group]
+        return [rows.watched_of(row) for group in groups for row in group]
+
+    async def due(self, triggers: Triggers, now_days: float, limit: int) -> Sequence[Watched]:
+        """The same among contexts that a trigger wants looked at now, and behind them those that want no sleep."""
+        is_wanted = [watched.c.waits_by == "schedule"]
+        if triggers.on_change:
+            is_wanted.append(watched.c.waits_by == "change")
+        if triggers.every_queries:
+            is_wanted.append(watched.c.waits_queries >= triggers.every_queries)
+        if triggers.idle_s:
+            is_wanted.append(watched.c.waits_days <= quiet_days(triggers, now_days))
+        is_waiting = watched.c.waits_days.is_not(None)
+        is_due = is_waiting & or_(*is_wanted) & ~work.is_in_hand(watched.c.context_id)
+        order = (func.coalesce(watched.c.wants, -1.0).desc(), watched.c.waits_days)
+        async with self._reading() as connection:
+            found = (await connection.execute(_WATCHED.where(is_due).order_by(*order).limit(limit))).mappings().all()
+        return [rows.watched_of(row) for row in found]
+
+    async def settle_look(
+        self,
+        found: Sequence[Watched],
+        accounts: Sequence[str],
+        choose: Callable[[Sequence[Watched], Standing], Sequence[Looked]],
+    ) -> Sequence[Looked]:
+        """Keep what *choose* makes of the contexts that are still as they were found, and queue its jobs.
+
+        One look is settled at a time, whatever processes there are, and *choose* is told what is spent and promised
+        at that moment; so two never promise the same room. Contexts with a sleep in hand are left out.
+        """
+        ids = sorted(each.context_id for each in found)
+        free = _WATCHED.where(watched.c.context_id.in_(ids), ~work.is_in_hand(watched.c.context_id))
+        async with self._writing() as connection:
+            if not self._is_sqlite:  # a writer of SQLite is alone already
+                await connection.execute(select(func.pg_advisory_xact_lock(_LOOK_LOCK)))
+            await _hold_all(connection, ids)
+            now = {row["context_id"]: rows.watched_of(row) for row in (await connection.execute(free)).mappings()}
+            same = [each for each in found if each.context_id in now and _is_same(each, now[each.context_id])]
+            standing = Standing(taught=await _spending(connection), spent=await work.spent(connection, accounts))
+            settled = choose(same, standing)
+            for looked in settled:
+                await _keep_look(connection, looked)
+        return settled
+
+    async def sweep(self, at: datetime) -> bool:
+        """Let all that lacks notes wait since the scheduled time *at*; False where that was done, or is the first."""
+        of_schedule = select(schedules.c.at).where(schedules.c.name == _SCHEDULE).with_for_update()
+        first = self._insert(schedules).values(name=_SCHEDULE, at=at).on_conflict_do_nothing()
+        waits = {"waits_by": "schedule", "waits_days": func.coalesce(watched.c.waits_days, days(at))}
+        async with self._writing() as connection:
+            if (await connection.execute(first)).rowcount:
+                return False
+            before = await connection.scalar(of_schedule)
+            if before is None or before >= at:
+                return False
+            await connection.execute(update(schedules).where(schedules.c.name == _SCHEDULE).values(at=at))
+            await connection.execute(update(watched).where(watched.c.parts != "[]").values(**waits))
+        return True
+
+    async def spent(self, accounts: Sequence[str]) -> Mapping[str, Spending]:
+        """What was spent and is set aside on accounts under the caps; those not spent on are left out."""
+        async with self._reading() as connection:
+            return await work.spent(connection, accounts)
 
     async def peers(self, kind: str, limit: int) -> Sequence[Seen]:
         """When contexts of one kind were asked, of up to *limit* of them, always the same ones: ids are random."""
@@ -630,14 +736,11 @@ class SqlStore:
             statement = statement.where(taught.c.level.in_(["", level]))
         async with self._reading() as connection:
             groups = (await connection.execute(statement)).mappings().all()
-            units = (await connection.execute(select(portfolios))).mappings().all()
+            known = await _spending(connection)
             kinds = (await connection.execute(select(priors))).mappings().all()
-        return Taught(
+        return replace(
+            known,
             groups={(row["outcome"], row["level"], row["band"]): rows.tally_of(row) for row in groups},
-            portfolios={
-                row["unit"]: Portfolio(slept=row["slept"], saved=row["saved"], without_sleep=row["without_sleep"])
-                for row in units
-            },
             priors={
                 row["kind"]: (
                     row["fitted_days"],
@@ -660,6 +763,7 @@ class SqlStore:
         What else is watched of a context is left alone, and so is one that was forgotten or changed meanwhile.
         """
         async with self._writing() as connection:
+            await _hold_all(connection, sorted(each.context_id for each, _ in settled))
             kept: list[Decided] = []
             for each, decided in sorted(settled, key=lambda pair: pair[0].context_id):
                 row = rows.watched_row(each)
@@ -743,6 +847,54 @@ async def _hold(connection: AsyncConnection, context_id: str) -> None:
     row = select(contexts.c.id).where(contexts.c.id == context_id).with_for_update()
     if await connection.scalar(row) is None:
         raise ContextNotFoundError(context_id)
+
+
+async def _hold_all(connection: AsyncConnection, ids: Sequence[str]) -> None:
+    """Queue behind other writers of these contexts, in the order of their *ids*; those that are gone are left out."""
+    await connection.execute(select(contexts.c.id).where(contexts.c.id.in_(ids)).order_by("id").with_for_update())
+
+
+def _is_same(found: Watched, now: Watched) -> bool:
+    """Whether what was decided on *found* still stands: nothing was asked, changed or looked at since."""
+    return (found.seen, found.parts, found.waiting) == (now.seen, now.parts, now.waiting)
+
+
+async def _keep_look(connection: AsyncConnection, looked: Looked) -> None:
+    """Keep what a look left of one context."""
+    kept = looked.watched
+    values = {"reason": kept.reason, "wants": kept.wants, **rows.waiting_row(kept.waiting)}
+    await connection.execute(update(watched).where(watched.c.context_id == kept.context_id).values(**values))
+    if looked.job is not None:
+        await connection.execute(insert(jobs), rows.job_row(looked.job))
+    if looked.decided is not None:
+        await _keep_decisions(connection, [looked.decided])
+
+
+async def _hold_for(connection: AsyncConnection, job_id: str) -> str | None:
+    """Queue behind other writers of a job's context, before its row is locked; say which, where it was decided on."""
+    row = (await connection.execute(select(jobs.c.context_id, jobs.c.trigger).where(jobs.c.id == job_id))).one_or_none()
+    if row is None:
+        return None
+    await _hold(connection, row.context_id)
+    return row.context_id if row.trigger else None
+
+
+async def _earns_anew(connection: AsyncConnection, context_id: str | None) -> None:
+    """After a decided sleep that brought no version, let its context earn the next one from now on."""
+    if context_id is not None:
+        await _keep_watched(connection, began_anew(await _watched(connection, context_id)))
+
+
+async def _spending(connection: AsyncConnection) -> Taught:
+    """Read the portfolios, and what is promised to decided sleeps that are not over."""
+    units = (await connection.execute(select(portfolios))).mappings().all()
+    return Taught(
+        portfolios={
+            row["unit"]: Portfolio(slept=row["slept"], saved=row["saved"], without_sleep=row["without_sleep"])
+            for row in units
+        },
+        queued=await work.queued(connection),
+    )
 
 
 _WATCHED = select(watched, contexts.c.name, contexts.c.characters).join_from(watched, contexts)

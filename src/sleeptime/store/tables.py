@@ -9,6 +9,7 @@
     calls                                       the ledger: appended to, outlives its contexts
     leases, reservations, spending              who sleeps on what; calls under way; sums under the caps
     taught · portfolios · priors                what all contexts taught together; a trigger adds up what sleeps cost
+    schedules                                   the last time of a schedule for which contexts were looked at
 
 `HEAD` names the migration after which a database looks like this. Rows of versions
 and of the ledger are guarded by triggers, which only the migrations know.
@@ -37,7 +38,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0005"
+HEAD = "0006"
 VERSION_TABLE = "sleeptime_schema"
 
 _ESCAPE = "\ufdd0"  # a code point that Unicode sets aside for use inside a program
@@ -246,6 +247,10 @@ jobs = Table(
     Column("worker", AnyText),
     Column("version", Integer),
     Column("error", AnyText),
+    Column("trigger", Text, nullable=False, server_default=text("''")),  # empty where nothing was decided
+    Column("unit", Text, nullable=False, server_default=text("''")),
+    Column("price", Double, nullable=False, server_default=text("0")),
+    Column("output_tokens", BigInteger, nullable=False, server_default=text("0")),
     UniqueConstraint("id", name="a_job_is_queued_once"),
     Index("jobs_by_state", "state", "position"),
     Index("jobs_by_context", "context_id"),
@@ -307,7 +312,11 @@ watched = Table(
     *_tally("assisted_"),
     Column("reason", Text, nullable=False),
     Column("wants", Double),
+    Column("waits_days", Double),  # since when; empty where it waits for nothing
+    Column("waits_queries", Integer, nullable=False, server_default=text("0")),
+    Column("waits_by", Text, nullable=False, server_default=text("''")),
     Index("watched_by_wants", "wants"),
+    Index("watched_by_waiting", "waits_days"),
     Index("watched_by_kind", "kind"),
 )
 
@@ -357,5 +366,15 @@ decisions = Table(
     Column("extra_paid", Double, nullable=False),
     Column("bound", Double, nullable=False),
     Column("outcome", AnyText, nullable=False),
+    Column("trigger", Text, nullable=False, server_default=text("''")),
+    Column("job_id", AnyText),
     Index("decisions_by_context", "context_id", "position"),
+    Index("decisions_by_job", "job_id"),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("at", UtcTime, nullable=False),
 )

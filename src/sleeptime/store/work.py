@@ -4,6 +4,7 @@
     reservation  becomes a row of the ledger: settled by its holder, or "lost" when the lease has ended; one whose
                  call never went out is free again then, and leaves no row
     spending     the sums that caps are compared with, changed in the same transactions
+    outcome      of the decision that a job was queued for: written where the job ends
 
 Locks are taken in one order: lease, reservation, spending; accounts by name. Leases run by the
 clock of the database, so that clocks of machines need not agree.
@@ -15,8 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Insert, Table, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Insert, Select, Table, and_, delete, exists, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,8 +27,9 @@ from sleeptime.core.errors import JobNotFoundError, LeaseLostError
 from sleeptime.core.job import MOST_ATTEMPTS, Job, JobState, Lease
 from sleeptime.core.ledger import Call, Phase
 from sleeptime.core.usage import Usage
+from sleeptime.core.watching import Queued
 from sleeptime.store import rows
-from sleeptime.store.tables import calls, drafts, jobs, leases, reservations, sleeps, spending
+from sleeptime.store.tables import calls, decisions, drafts, jobs, leases, reservations, sleeps, spending
 
 LOST = "lost"
 _LIVE = ("queued", "running", "paused")
@@ -207,7 +210,39 @@ async def _locked(connection: AsyncConnection, keys: Sequence[str]) -> Mapping[s
     }
 
 
+async def spent(connection: AsyncConnection, keys: Sequence[str]) -> Mapping[str, Spending]:
+    """Read accounts; those that nothing was spent on are left out."""
+    found = (await connection.execute(select(spending).where(spending.c.account.in_(keys)))).mappings()
+    names = ("tokens", "nano_usd", "open_tokens", "open_nano_usd")
+    return {row["account"]: Spending(**{name: row[name] for name in names}) for row in found}
+
+
 # Jobs
+
+
+def is_in_hand(context_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether a sleep on a context is queued or being done."""
+    return exists().where(jobs.c.context_id == context_id, jobs.c.state.in_(_LIVE))
+
+
+async def queued(connection: AsyncConnection) -> Mapping[str, Queued]:
+    """Add up what decided sleeps that are not over may take, by unit."""
+    of_unit = (jobs.c.unit, func.sum(jobs.c.price).label("price"), func.sum(jobs.c.output_tokens).label("tokens"))
+    is_live = jobs.c.state.in_(_LIVE) & (jobs.c.unit != "")
+    found = (await connection.execute(select(*of_unit).where(is_live).group_by(jobs.c.unit))).mappings()
+    return {row["unit"]: Queued(price=row["price"], output_tokens=int(row["tokens"])) for row in found}
+
+
+async def has_due(connection: AsyncConnection) -> bool:
+    """Whether there is a job to take up. Only looks, so that an idle worker writes nothing."""
+    return await connection.scalar(select(_due(await now(connection)).exists())) or False
+
+
+def _due(at: datetime) -> Select[tuple[Any, ...]]:  # Any: a column holds a text, a number, a time or nothing
+    """Jobs that may be taken up now."""
+    is_free = ~exists().where(leases.c.context_id == jobs.c.context_id)
+    is_due = or_(jobs.c.waits_until.is_(None), jobs.c.waits_until <= at)
+    return select(jobs).where(jobs.c.state.in_(("queued", "running")), is_due, is_free)
 
 
 async def enqueue(connection: AsyncConnection, job: Job) -> Job:
@@ -229,17 +264,12 @@ async def claim(connection: AsyncConnection, lease_id: str, *, worker: str, seco
     """Take up the oldest job whose context nobody sleeps on, its worker's death included; None if there is none."""
     at = await now(connection)
     is_free = ~exists().where(leases.c.context_id == jobs.c.context_id)
-    is_due = or_(jobs.c.waits_until.is_(None), jobs.c.waits_until <= at)
     is_hopeless = and_(jobs.c.state.in_(("queued", "running")), jobs.c.attempts >= MOST_ATTEMPTS, is_free)
     why = f"Given up: {MOST_ATTEMPTS} workers took it up and none came to its end."
-    await connection.execute(update(jobs).where(is_hopeless).values(state="failed", error=why, ended_at=at))
-    oldest = (
-        select(jobs)
-        .where(jobs.c.state.in_(("queued", "running")), is_due, is_free)
-        .order_by(jobs.c.position)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
+    given_up = update(jobs).where(is_hopeless).values(state="failed", error=why, ended_at=at).returning(jobs.c.id)
+    for job_id in (await connection.scalars(given_up)).all():
+        await _tell(connection, job_id, f"failed: {why}")
+    oldest = _due(at).order_by(jobs.c.position).limit(1).with_for_update(skip_locked=True)
     row = (await connection.execute(oldest)).mappings().first()
     if row is None:
         return None
@@ -259,8 +289,12 @@ async def end_job(
     version: int | None = None,
     error: str | None = None,
     wait_s: float | None = None,
-) -> None:
-    """Say what became of a running job. With *wait_s* it met an error, and is tried again after that."""
+    outcome: str = "",
+) -> bool:
+    """Say what became of a job, and whether it was running. With *wait_s* it met an error, and is tried again later.
+
+    Where it was decided on, the decision's outcome is *outcome*, or what the state and the error say.
+    """
     at = await now(connection)
     values: dict[str, object] = {"state": state, "error": error, "version": version}
     if state == "queued":
@@ -269,7 +303,17 @@ async def end_job(
         values["ended_at"] = at
     if error is not None:
         values["failures"] = jobs.c.failures + 1
-    await connection.execute(update(jobs).where(jobs.c.id == job_id, jobs.c.state == "running").values(**values))
+    ended = update(jobs).where(jobs.c.id == job_id, jobs.c.state == "running").values(**values)
+    if not (await connection.execute(ended)).rowcount:
+        return False
+    if state != "queued":
+        await _tell(connection, job_id, outcome or (f"{state}: {error}" if error else state))
+    return True
+
+
+async def _tell(connection: AsyncConnection, job_id: str, outcome: str) -> None:
+    """Write what came of the decision that a job was queued for, if it was for one."""
+    await connection.execute(update(decisions).where(decisions.c.job_id == job_id).values(outcome=outcome))
 
 
 async def change_job(connection: AsyncConnection, job_id: str, state: JobState, *, only: Sequence[JobState]) -> Job:
@@ -283,6 +327,7 @@ async def change_job(connection: AsyncConnection, job_id: str, state: JobState, 
     ended_at = await now(connection) if state == "cancelled" else None
     values = {"state": state, "failures": 0, "waits_until": None, "ended_at": ended_at}
     await connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+    await _tell(connection, job_id, state)
     return rows.job_of({**row, **values})
 
 

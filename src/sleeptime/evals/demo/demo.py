@@ -148,7 +148,7 @@ async def measure_tiny(
     await asyncio.to_thread(check_tiny, TINY_PATH)
     with TemporaryDirectory(prefix="sleeptime-demo-") as folder:
         home = {"SLEEPTIME_HOME": folder}  # the user's own models, prices and database stay out of the measurement
-        async with Engine.open(model=TINY, environ=home) as engine:
+        async with Engine.open(model=TINY, environ=home, worker=False) as engine:
             return await run_demo(
                 engine,
                 model=TINY,

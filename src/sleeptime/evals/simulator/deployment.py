@@ -417,6 +417,7 @@ class Deployment:
             name=f"{index}:{key[0]}:{key[1]}",
             price=context.price * share,
             tokens=int(context.tokens * share),
+            output_tokens=0,
             saving=saving,
             queries_seen=queries,
             extra_paid=queries * saving,
