@@ -38,7 +38,7 @@ from sleeptime.core.errors import BudgetError
 from sleeptime.core.forecasting import HORIZON_DAYS, USUAL_EDITS, Gamma, Queries, days_until_edit, fit
 from sleeptime.core.ledger import DEFAULT_TEST_TOKEN_PRICE
 from sleeptime.core.query import Answer
-from sleeptime.core.saving import Sizes, Tally, Tariff, band, believed
+from sleeptime.core.saving import Belief, Sizes, Tally, Tariff, band, believed
 from sleeptime.core.usage import PriceCard
 from sleeptime.core.watching import DOLLARS, TOKENS, UNDECIDED, Decided, Group, Lesson, Outcome, Taught, Watched, days
 from sleeptime.store import Store
@@ -282,10 +282,18 @@ class Scheduler:
         await self.store.keep_prior(kind, prior, now_days)
         return replace(taught, priors={**taught.priors, kind: (now_days, prior)})
 
+    def without_notes(self, watched: Watched, taught: Taught) -> Belief:
+        """What an answer without notes is believed to take, in dollars or, where prices are not known, output tokens."""
+        one = self.tariff.test_price if self.tariff.unit == TOKENS else 1.0
+        return self._belief(watched, taught) * (_sizes(watched).cost_without(self.tariff) / one)
+
+    def _belief(self, watched: Watched, taught: Taught) -> Belief:
+        groups = (taught.tally("without"), taught.tally("without", watched.level))
+        return believed([*groups, watched.without])
+
     def _answers(self, watched: Watched, taught: Taught) -> float:
         """Believed ratio of what an answer without notes costs to what was predicted."""
-        groups = (taught.tally("without"), taught.tally("without", watched.level))
-        return believed([*groups, watched.without]).mean
+        return self._belief(watched, taught).mean
 
     def _savings(self, watched: Watched, taught: Taught) -> float:
         """Believed ratio of what notes save to what was predicted."""

@@ -35,7 +35,7 @@ class Note:
 
     `question` is set for kind `anticipated`: `text` is then its answer. A note without
     `evidence` may rest on anything: any change of the text makes it stale. `sample` says
-    which of the parallel sleeps wrote it, from 0.
+    which of the parallel sleeps wrote it, from 0. What a user pinned or quarantined is held: no sleep changes it.
     """
 
     id: str
@@ -45,6 +45,11 @@ class Note:
     evidence: tuple[Span, ...] = ()
     status: NoteStatus = "unverified"
     sample: int = 0
+    is_pinned: bool = False
+
+    @property
+    def is_held(self) -> bool:
+        return self.is_pinned or self.status == "quarantined"
 
     @property
     def plain(self) -> str:
@@ -99,8 +104,13 @@ class Draft:
 
     @property
     def characters(self) -> int:
-        """Length of the text of c′ so far; what the cap counts."""
-        return sum(len(note.plain) for note in self.notes)
+        """Length of the text of c′ so far; what the cap counts. What is quarantined is no part of it."""
+        return sum(len(note.plain) for note in self.seen)
+
+    @property
+    def seen(self) -> tuple[Note, ...]:
+        """The notes that a round sees: all but the quarantined ones."""
+        return tuple(note for note in self.notes if note.status != "quarantined")
 
     def spent(self, usage: Usage, cost_usd: float | None) -> Draft:
         """Add one call's usage and cost."""
@@ -120,14 +130,18 @@ class Draft:
 
         A note that would pass the cap is cut at the cap if it replaces one or is the
         first, else refused; either is told to the model through `remarks`. Unknown ids are
-        refused the same way. A note whose text stands already is not added twice.
+        refused the same way. A note whose text stands already is not added twice. What a user pinned is neither
+        replaced nor retired, and what they quarantined is not written again.
         """
         notes = list(self.notes)
         made = self.notes_made
         remarks: list[str] = []
         for operation in revision.operations:
             at = next((i for i, note in enumerate(notes) if note.id == operation.id), None)
-            if operation.verb != "add" and at is None:
+            if operation.verb != "add" and at is not None and notes[at].is_pinned:
+                remarks.append(f"Note {operation.id} is pinned; it stays as it is.")
+                continue
+            if operation.verb != "add" and (at is None or notes[at].status == "quarantined"):
                 remarks.append(f"There is no note {operation.id}; nothing was changed for it.")
                 continue
             if operation.verb == "retire" and at is not None:
@@ -147,12 +161,16 @@ class Draft:
                 evidence=rests_on,
                 sample=self.sample,
             )
+            if any(other.status == "quarantined" and _said(other) == _said(note) for other in notes):
+                remarks.append("A note was refused: it says what was set aside as wrong.")
+                continue
             if old is None and any(other.plain == note.plain for other in notes):
                 continue
-            room = max_characters - sum(len(other.plain) for other in notes if other is not old)
+            others = [other for other in notes if other is not old and other.status != "quarantined"]
+            room = max_characters - sum(len(other.plain) for other in others)
             if len(note.plain) > room:
                 text = cut(note.text, room - len(note.plain) + len(note.text))
-                if (notes and old is None) or not text:
+                if (others and old is None) or not text:
                     remarks.append(f"A note of {len(note.plain)} characters was refused: only {max(0, room)} are left.")
                     continue
                 remarks.append(f"The text was {len(note.plain)} characters long and was cut to {room}.")
@@ -185,6 +203,7 @@ class LearnedContext:
     plan              the model and the settings of its sleep, as text; None where they were not kept
     based_on          the version whose notes it began with, if it did not begin anew
     rolled_back_from  the version it publishes anew, if it is a rollback; its usage is then none
+    by_hand           what a user changed in the version it is based on, such as "n3 pinned"; its usage is then none
     """
 
     context_id: str
@@ -205,6 +224,7 @@ class LearnedContext:
     plan: str | None = None
     based_on: int | None = None
     rolled_back_from: int | None = None
+    by_hand: str | None = None
 
     @property
     def shown(self) -> tuple[Note, ...]:
@@ -224,17 +244,60 @@ def concatenated(drafts: Sequence[Draft], kept: Sequence[Note] = ()) -> tuple[No
     """Join the notes of k parallel sleeps in order, numbered anew (the paper's way).
 
     Where they all began with notes *kept* of an earlier version, the first says what becomes of these,
-    the others add what is new, and ids stay.
+    the others add what is new, and ids stay. So too where they began with what a user holds.
     """
-    if not kept:
+    if not kept and not any(note.is_held for note in drafts[0].notes):
         notes = [note for draft in drafts for note in draft.notes]
         return tuple(replace(note, id=f"n{i}") for i, note in enumerate(notes, 1))
     first, *others = drafts
     joined = list(first.notes)
-    new = [note for draft in others for note in draft.notes if note not in kept]
+    new = [note for draft in others for note in draft.notes if note not in kept and not note.is_held]
     for number, note in enumerate(new, first.notes_made + 1):
         joined.append(replace(note, id=f"n{number}"))
     return tuple(joined)
+
+
+def held_draft(newest: LearnedContext | None, sample: int) -> Draft:
+    """What a sleep on the whole text begins with: nothing but what a user pinned or quarantined."""
+    notes = tuple(replace(note, sample=sample) for note in newest.notes if note.is_held) if newest else ()
+    return Draft(notes=notes, notes_made=highest(notes), sample=sample)
+
+
+def highest(notes: Sequence[Note]) -> int:
+    """The highest number among the ids of *notes*, from which new ids go on."""
+    return max((int(note.id[1:]) for note in notes if note.id[1:].isdecimal()), default=0)
+
+
+def carried(newest: LearnedContext | None, learned: LearnedContext) -> LearnedContext:
+    """Let what a user said of notes of the *newest* version hold in *learned*, which may have begun before they did.
+
+    Notes are the same where their words are. Held ones that *learned* lacks are added to it.
+    """
+    if newest is None:
+        return learned
+    said = {_said(note): note for note in newest.notes}
+    notes: list[Note] = []
+    for note in learned.notes:
+        known = said.get(_said(note))
+        if known is not None and (known.is_held or note.is_held):
+            is_set = "quarantined" in (known.status, note.status)
+            notes.append(replace(note, is_pinned=known.is_pinned, status=known.status if is_set else note.status))
+        else:
+            notes.append(note)
+    there = {_said(note) for note in notes}
+    made = highest([*notes, *newest.notes])
+    taken = {note.id for note in notes}
+    for note in newest.notes:
+        if note.is_held and _said(note) not in there:
+            made += note.id in taken
+            notes.append(replace(note, id=f"n{made}") if note.id in taken else note)
+            there.add(_said(note))
+    return learned if tuple(notes) == learned.notes else replace(learned, notes=tuple(notes))
+
+
+def _said(note: Note) -> str:
+    """What tells notes apart for a user: their words, whatever their case and spaces."""
+    return " ".join(note.plain.casefold().split())
 
 
 def rendered(notes: Sequence[Note], style: Literal["text", "listed"]) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, astuple, replace
 from datetime import datetime
@@ -45,7 +45,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from sleeptime.core.caps import Caps, Reservation
+from sleeptime.core.caps import Caps, Reservation, Spending
 from sleeptime.core.context import Context
 from sleeptime.core.deciding import Portfolio
 from sleeptime.core.errors import (
@@ -62,8 +62,23 @@ from sleeptime.core.job import Job, JobState, Lease
 from sleeptime.core.ledger import Call, Totals
 from sleeptime.core.notes import Draft, LearnedContext
 from sleeptime.core.query import Answer
+from sleeptime.core.saved import Compared
+from sleeptime.core.shown import (
+    Asked,
+    Counts,
+    Filter,
+    Listed,
+    News,
+    Queued,
+    Row,
+    Sort,
+    Spent,
+    Taken,
+    Told,
+    UnderWay,
+)
 from sleeptime.core.watching import UNDECIDED, Decided, Lesson, Taught, Watched, begun, rewatched
-from sleeptime.store import rows, tables, work
+from sleeptime.store import pages, rows, tables, work
 from sleeptime.store.protocol import Sleep, Summary
 from sleeptime.store.tables import (
     answers,
@@ -304,11 +319,17 @@ class SqlStore:
     # What was learned
 
     async def publish(
-        self, learned: LearnedContext, *, sleep_id: str | None, job_id: str | None = None
+        self,
+        learned: LearnedContext,
+        *,
+        sleep_id: str | None,
+        job_id: str | None = None,
+        beside: Callable[[LearnedContext | None, LearnedContext], LearnedContext] | None = None,
     ) -> LearnedContext:
         """Keep *learned* as the next version, end its sleep and its job, in one transaction. Versions never change.
 
         With None no sleep ends. A sleep ends in one version: published again, it gives back that one.
+        *beside* makes of it what it should be beside the newest version at that moment.
         """
         of_context = learned_contexts.c.context_id == learned.context_id
         async with self._writing() as connection:
@@ -323,15 +344,32 @@ class SqlStore:
                     return (await _versions(connection, learned.context_id, version=made))[0]
                 await connection.execute(delete(sleeps).where(sleeps.c.id == sleep_id))
             last = await connection.scalar(select(func.max(learned_contexts.c.version)).where(of_context))
+            if beside is not None:
+                newest = (await _versions(connection, learned.context_id, version=last))[0] if last else None
+                learned = beside(newest, learned)
             published = replace(learned, version=(last or 0) + 1)
-            await connection.execute(insert(learned_contexts), {**rows.learned_row(published), "sleep_id": sleep_id})
-            if published.notes:
-                await connection.execute(insert(notes), rows.note_rows(published))
+            await _insert_version(connection, published, sleep_id)
             row = (await connection.execute(select(contexts).where(contexts.c.id == learned.context_id))).mappings()
             before = await _watched(connection, learned.context_id)
             await _keep_watched(connection, rewatched(before, rows.context_of(row.one()), published.sections))
             if job_id is not None:
                 await work.end_job(connection, job_id, "done", version=published.version)
+        return published
+
+    async def amend(self, context_id: str, change: Callable[[LearnedContext], LearnedContext]) -> LearnedContext | None:
+        """Publish what *change* makes of the newest version as the next one; None where there is none.
+
+        Of several at once each sees what the others made. Raises whatever *change* raises; then nothing was changed.
+        """
+        async with self._writing() as connection:
+            await _hold(connection, context_id)
+            of_context = learned_contexts.c.context_id == context_id
+            last = await connection.scalar(select(func.max(learned_contexts.c.version)).where(of_context))
+            if last is None:
+                return None
+            changed = change((await _versions(connection, context_id, version=last))[0])
+            published = replace(changed, version=last + 1)
+            await _insert_version(connection, published, None)
         return published
 
     async def learned(self, context_id: str, version: int | None = None) -> LearnedContext | None:
@@ -665,6 +703,86 @@ class SqlStore:
         async with self._reading() as connection:
             return [rows.decided_of(row) for row in (await connection.execute(statement)).mappings()]
 
+    # Pages
+
+    async def listed(
+        self, *, words: str = "", sort: Sort = "value", offset: int = 0, limit: int = 50
+    ) -> tuple[Sequence[Listed], int]:
+        """One page of the contexts whose names hold *words*, and how many there are in all."""
+        async with self._reading() as connection:
+            return await pages.listed(connection, words=words, sort=sort, offset=offset, limit=limit)
+
+    async def line(self, context_id: str) -> Listed | None:
+        """The line of one context; None where it is not there."""
+        async with self._reading() as connection:
+            return await pages.one(connection, context_id)
+
+    async def counts(self) -> Counts:
+        """How many contexts there are, how many were slept on, and jobs that are not over."""
+        async with self._reading() as connection:
+            return await pages.counts(connection)
+
+    async def told(self, limit: int) -> Sequence[Told]:
+        """The last decisions on any context, newest first."""
+        async with self._reading() as connection:
+            return await pages.told(connection, limit)
+
+    async def under_way(self) -> Sequence[UnderWay]:
+        """The sleeps under way, with what they have kept so far."""
+        async with self._reading() as connection:
+            return await pages.under_way(connection)
+
+    async def queued(self, *, are_over: bool, limit: int, before: int | None = None) -> Sequence[Queued]:
+        """Jobs that are not over, oldest first, or those that are, newest first; *before* a place in the queue."""
+        async with self._reading() as connection:
+            return await pages.queued(connection, are_over=are_over, limit=limit, before=before)
+
+    async def spent(self, *, by_day: bool, since: datetime | None = None) -> Sequence[Spent]:
+        """What was spent in each hour or day, by phase, oldest first."""
+        async with self._reading() as connection:
+            return await pages.spent(connection, by_day=by_day, since=since)
+
+    async def first_hour(self) -> datetime | None:
+        """The hour of the first row of the ledger; None where it is empty."""
+        async with self._reading() as connection:
+            return await pages.first_hour(connection)
+
+    async def compared(self) -> Mapping[str, Compared]:
+        """Sums over all contexts of what answers took with notes and without: "tokens", "usd" and "seconds"."""
+        async with self._reading() as connection:
+            return await pages.all_compared(connection)
+
+    async def taken(self, context_id: str) -> Mapping[bool, Taken]:
+        """What the answers of one context took, by whether they had notes."""
+        async with self._reading() as connection:
+            return await pages.taken(connection, context_id)
+
+    async def spending(self, accounts: Sequence[str]) -> Mapping[str, Spending]:
+        """What the accounts of caps hold (`Reservation.accounts` names them)."""
+        async with self._reading() as connection:
+            return await pages.spending_of(connection, accounts)
+
+    async def rows(self, which: Filter, *, limit: int, before: int | None = None) -> Sequence[Row]:
+        """A page of the ledger, newest first; *before* a place in it."""
+        async with self._reading() as connection:
+            return await pages.ledger_rows(connection, which, limit=limit, before=before)
+
+    async def asked(
+        self, *, context_id: str | None = None, work_id: str | None = None, limit: int = 50, before: int | None = None
+    ) -> Sequence[Asked]:
+        """A page of queries with their answers, newest first."""
+        async with self._reading() as connection:
+            return await pages.asked(connection, context_id=context_id, work_id=work_id, limit=limit, before=before)
+
+    async def news(self, limit: int) -> Sequence[News]:
+        """The versions that were published last, newest first."""
+        async with self._reading() as connection:
+            found = await pages.newest_versions(connection, limit)
+            return [
+                News(name=name, learned=(await _versions(connection, context_id, version=version))[0])
+                for context_id, name, version in found
+            ]
+
     def _insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
         """An INSERT that may say what happens on a conflict."""
         return sqlite.insert(table) if self._is_sqlite else postgresql.insert(table)
@@ -776,6 +894,12 @@ async def _versions(
     for note in await read(notes, "version", "position"):
         written[note["version"]].append(note)
     return [rows.learned_of(row, written[row["version"]]) for row in learned]
+
+
+async def _insert_version(connection: AsyncConnection, published: LearnedContext, sleep_id: str | None) -> None:
+    await connection.execute(insert(learned_contexts), {**rows.learned_row(published), "sleep_id": sleep_id})
+    if published.notes:
+        await connection.execute(insert(notes), rows.note_rows(published))
 
 
 async def _sleeps(connection: AsyncConnection, context_id: str, which: ColumnElement[bool]) -> list[Sleep]:
