@@ -159,10 +159,11 @@ async def counts(connection: AsyncConnection) -> Counts:
 
 
 async def newest_versions(connection: AsyncConnection, limit: int) -> Sequence[tuple[str, str, int]]:
-    """Context id, name and number of the versions that were published last."""
+    """Context id, name and number of the versions that sleeps published last."""
     statement = (
         select(contexts.c.id, contexts.c.name, learned_contexts.c.version)
         .join_from(learned_contexts, contexts)
+        .where(learned_contexts.c.by_hand.is_(None), learned_contexts.c.rolled_back_from.is_(None))
         .order_by(learned_contexts.c.created_at.desc())
         .limit(limit)
     )

@@ -346,7 +346,7 @@ class Store(Protocol):
         ...
 
     async def news(self, limit: int) -> Sequence[News]:
-        """The versions that were published last, newest first."""
+        """The versions that sleeps published last, newest first."""
         ...
 
     async def aclose(self) -> None:

@@ -775,7 +775,7 @@ class SqlStore:
             return await pages.asked(connection, context_id=context_id, work_id=work_id, limit=limit, before=before)
 
     async def news(self, limit: int) -> Sequence[News]:
-        """The versions that were published last, newest first."""
+        """The versions that sleeps published last, newest first."""
         async with self._reading() as connection:
             found = await pages.newest_versions(connection, limit)
             return [

@@ -111,7 +111,6 @@ class Change:
 def line(listed: Listed, decision: Decision | None, now: datetime) -> Line:
     """Write one line of the table. *decision* is what would be decided now."""
     watched = listed.watched
-    reason = watched.reason or ("" if watched.parts else "none")
     return Line(
         id=listed.id,
         name=listed.name,
@@ -121,8 +120,8 @@ def line(listed: Listed, decision: Decision | None, now: datetime) -> Line:
         queries=words.number(watched.seen.queries),
         asked="never" if not watched.seen.queries else words.ago(_moment(watched.seen.last_days, now), now),
         value="–" if decision is None else _value(decision),
-        decision="all of it has notes" if reason == "none" else WORDS_OF_REASONS.get(reason, "not decided yet"),
-        sentence=listed.decided.sentence if listed.decided else "",
+        decision=WORDS_OF_REASONS.get(watched.reason, "not decided yet" if watched.parts else "all of it has notes"),
+        sentence=listed.decided.sentence if listed.decided and watched.reason else "",
     )
 
 
@@ -149,7 +148,7 @@ def blocks(context: Context, notes: Sequence[Note], *, most: int = MOST_CHARACTE
     for number, section in enumerate(context.sections, 1):
         if section.start >= most:
             break
-        text = context.text[section.start : min(section.end, most)]
+        text = context.text[section.start : min(section.end, most)].rstrip("\n")
         found.append(Block(number=number, pieces=_pieces(text, spans.get(section.fingerprint, []))))
     return tuple(found)
 
@@ -219,7 +218,7 @@ def came(learned: LearnedContext) -> str:
 
 def _spent(learned: LearnedContext) -> str:
     if learned.by_hand or learned.rolled_back_from:
-        return "nothing"
+        return "spent nothing"
     cost = f", {words.money(learned.cost_usd)}" if learned.cost_usd else ""
     return f"{words.tokens(learned.usage.output_tokens)}{cost}"
 

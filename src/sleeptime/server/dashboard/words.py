@@ -53,8 +53,10 @@ def seconds(value: float | None) -> str:
     if value is None:
         return NOT_MEASURED
     sign, size = "−" if value < 0 else "", abs(value)
+    if size < 1:
+        return f"{sign}{size * 1000:.0f} ms" if size >= 0.0005 else "0 ms"
     if size < _MINUTE:
-        return f"{sign}{size:.{2 if size < 1 else 1}f} s"
+        return f"{sign}{size:.1f} s"
     if size < _HOUR:
         return f"{sign}{int(size // 60)} min {int(size % 60)} s"
     if size < 2 * _DAY:

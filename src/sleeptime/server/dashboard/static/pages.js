@@ -35,7 +35,7 @@
 
   const axes = (data) => [
     {
-      font: FONT, stroke: colour("muted"), grid: { show: false }, ticks: { show: false }, size: 28, space: 80,
+      font: FONT, stroke: colour("muted"), grid: { show: false }, ticks: { show: false }, size: 32, gap: 8, space: 80,
       values: (plot, marks, _axis, _space, step) => marks.map((mark, index) => {
         const date = new Date(mark * 1000);
         const day = date.toLocaleDateString("en", { day: "numeric", month: "short", timeZone: "UTC" });
@@ -121,8 +121,8 @@
           context.fillStyle = colour("no-sleep");
           context.font = FONT.replace("12px", `${12 * devicePixelRatio}px`);
           context.textAlign = "right";
-          context.textBaseline = "top";
-          context.fillText("break-even", left + width, y + 4 * devicePixelRatio);
+          context.textBaseline = "bottom";
+          context.fillText("break-even", left + width, y - 4 * devicePixelRatio);
           context.restore();
         }],
         setCursor: [(plot) => {
