@@ -165,7 +165,9 @@ def main() -> None:
         for page, seconds in took.items():
             print(f"| `{page}` | {median(seconds) * 1e3:.0f} | {max(seconds) * 1e3:.0f} |")
     if median(took["/"]) >= MOST_OVERVIEW_S:
-        raise SystemExit(f"missed: overview p50 {median(took['/']) * 1e3:.0f} ms, target {MOST_OVERVIEW_S * 1e3:.0f} ms")
+        raise SystemExit(
+            f"missed: overview p50 {median(took['/']) * 1e3:.0f} ms, target {MOST_OVERVIEW_S * 1e3:.0f} ms"
+        )
 
 
 if __name__ == "__main__":

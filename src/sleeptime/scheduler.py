@@ -283,7 +283,7 @@ class Scheduler:
         return replace(taught, priors={**taught.priors, kind: (now_days, prior)})
 
     def without_notes(self, watched: Watched, taught: Taught) -> Belief:
-        """What an answer without notes is believed to take, in dollars or, where prices are not known, output tokens."""
+        """What an answer without notes is believed to take, in dollars, or output tokens where no price is known."""
         one = self.tariff.test_price if self.tariff.unit == TOKENS else 1.0
         return self._belief(watched, taught) * (_sizes(watched).cost_without(self.tariff) / one)
 

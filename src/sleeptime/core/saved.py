@@ -1,11 +1,11 @@
 """What notes have saved so far, as measured, with a 95 % interval.
 
-    saved = Σ over contexts  n · (B − b)        what its n answers with notes would have taken without, less what they took
-    net   = saved − S                           S: what sleeping took, where it is counted in the same unit
+    saved = Σ over contexts  n · (B − b)    what its n answers with notes would have taken without, less what they took
+    net   = saved − S                       S: what sleeping took, where it is counted in the same unit
 
-B is the mean of a context's own answers without notes; where it has none, the mean of all contexts'. The interval is that
-of a difference of means: answers of one context scatter as they do within contexts on average, and the two
-kinds of B are taken to err the same way, so that it is rather too wide than too narrow.
+B is the mean of a context's own answers without notes; where it has none, the mean of all contexts'. The interval is
+that of a difference of means: answers of one context scatter as they do within contexts on average, and the two kinds
+of B are taken to err the same way, so that it is rather too wide than too narrow.
 
 What it does not know: whether answers with and without notes were asked alike. Where queries get notes by lot
 (a holdout), they were; elsewhere it compares what was asked, at whatever level.

@@ -82,7 +82,7 @@ class Queued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """What calls of one phase took in a span of time that begins at `since`, UTC. `unpriced` calls have no known price."""
+    """What calls of one phase took in a span of time that begins at `since`, UTC. `unpriced` ones have no price."""
 
     since: datetime
     phase: Phase

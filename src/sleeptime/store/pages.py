@@ -62,7 +62,7 @@ async def listed(
 ) -> tuple[list[Listed], int]:
     """One page of the contexts whose names hold *words*, and how many there are in all."""
     wanted = contexts.c.name.icontains(words, autoescape=True)
-    ids: Select[tuple[str]]
+    ids: Select[str]
     if sort in ("name", "newest"):
         order = (contexts.c.name,) if sort == "name" else (contexts.c.created_at.desc(), contexts.c.name.desc())
         ids = select(contexts.c.id).order_by(*order)
@@ -282,7 +282,6 @@ async def all_compared(connection: AsyncConnection) -> dict[str, Compared]:
     plain = compared.alias("plain")
     noted = compared.alias("noted")
     with_plain = noted.outerjoin(plain, and_(plain.c.context_id == noted.c.context_id, plain.c.has_notes == 0))
-    found: dict[str, Compared] = {}
     of_notes: list[ColumnElement[float]] = []
     of_plain: list[ColumnElement[float]] = []
     for name in AMOUNTS:
@@ -317,11 +316,24 @@ async def all_compared(connection: AsyncConnection) -> dict[str, Compared]:
         .one()
     )
     sums |= (await connection.execute(select(*of_plain).where(plain.c.has_notes == 0))).mappings().one()
-    counted = {"notes", "notes_contexts", "plain", "plain_contexts", "own"}
-    for name in AMOUNTS:
-        own = {key.removeprefix(f"{name}_"): value for key, value in sums.items() if key.startswith(f"{name}_")}
-        found[name] = Compared(**{key: int(value) if key in counted else float(value) for key, value in own.items()})
-    return found
+    return {name: _compared(sums, name) for name in AMOUNTS}
+
+
+def _compared(sums: Mapping[str, float], name: str) -> Compared:
+    return Compared(
+        notes=int(sums[f"{name}_notes"]),
+        notes_total=float(sums[f"{name}_notes_total"]),
+        notes_scatter=float(sums[f"{name}_notes_scatter"]),
+        notes_contexts=int(sums[f"{name}_notes_contexts"]),
+        plain=int(sums[f"{name}_plain"]),
+        plain_total=float(sums[f"{name}_plain_total"]),
+        plain_squares=float(sums[f"{name}_plain_squares"]),
+        plain_scatter=float(sums[f"{name}_plain_scatter"]),
+        plain_contexts=int(sums[f"{name}_plain_contexts"]),
+        own=int(sums[f"{name}_own"]),
+        own_baseline=float(sums[f"{name}_own_baseline"]),
+        own_weight=float(sums[f"{name}_own_weight"]),
+    )
 
 
 async def taken(connection: AsyncConnection, context_id: str) -> dict[bool, Taken]:

@@ -9,7 +9,7 @@
     calls                                       the ledger: appended to, outlives its contexts
     leases, reservations, spending              who sleeps on what; calls under way; sums under the caps
     taught · portfolios · priors                what all contexts taught together; a trigger adds up what sleeps cost
-    hours · compared                            the ledger by hour, answers with and without notes by context; triggers too
+    hours · compared                            the ledger by hour; what answers took by context: by triggers
 
 `HEAD` names the migration after which a database looks like this. Rows of versions
 and of the ledger are guarded by triggers, which only the migrations know.

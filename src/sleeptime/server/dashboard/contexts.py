@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from sleeptime.core import staleness
 from sleeptime.core.context import EVERYWHERE, Context
@@ -156,7 +157,7 @@ def blocks(context: Context, notes: Sequence[Note], *, most: int = MOST_CHARACTE
 def _pieces(text: str, spans: Sequence[tuple[int, int, str]]) -> tuple[Piece, ...]:
     ends = sorted({0, len(text), *(min(end, len(text)) for span in spans for end in span[:2])})
     pieces: list[Piece] = []
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in pairwise(ends):
         here = tuple(dict.fromkeys(note for first, last, note in spans if first < end and last > start))
         pieces.append(Piece(text=text[start:end], notes=here))
     return tuple(pieces)

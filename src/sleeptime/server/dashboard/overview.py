@@ -2,13 +2,13 @@
 
     overview(…) → Overview          values of the engine in, words and series out
 
-The net line of the chart ends at the headline's figure: its points are answers with notes so far times what each saved on
-average, less what sleep had cost by then. Pure; knows no store and no HTML.
+The net line of the chart ends at the headline's figure: its points are answers with notes so far times what each saved
+on average, less what sleep had cost by then. Pure; knows no store and no HTML.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -21,6 +21,7 @@ from sleeptime.server.dashboard import words
 
 Unit = Literal["usd", "tokens"]
 Tone = Literal["good", "bad", "open"]
+Write = Callable[[float | None], str]
 SLEEP_PHASES = (Phase.SLEEP, Phase.VERIFY)
 SPANS: Mapping[str, timedelta | None] = {"day": timedelta(days=1), "month": timedelta(days=30), "all": None}
 
@@ -182,8 +183,7 @@ def _headline(
         return (
             f"{words.count(net.answers, 'answer')} with notes; what they saved is not measured yet.",
             "open",
-            f"Sleeping has cost {amount(sleep, unit)}. Ask once without notes, so that there is something to "
-            "compare with.",
+            f"Sleeping has cost {amount(sleep, unit)}. Ask once without notes, to have something to compare with.",
             (COMMAND_TO_COMPARE,),
         )
     behind = f"{words.count(net.answers, 'answer')} with notes, {amount(sleep, unit)} of sleep included."
@@ -215,15 +215,13 @@ def _queries_to_come(net: Saved) -> str | None:
     return f"At this rate it is paid for after about {words.number(float(int(more) + 1))} more."
 
 
-def _interval(figure: Saved, write: object) -> str:
-    assert callable(write)
+def _interval(figure: Saved, write: Write) -> str:
     if figure.low is None or figure.high is None:
         return ""
     return f"95 % interval {write(figure.low)} to {write(figure.high)}"
 
 
-def _figure(name: str, figure: Saved, write: object, *, unpriced: int = 0) -> Figure:
-    assert callable(write)
+def _figure(name: str, figure: Saved, write: Write, *, unpriced: int = 0) -> Figure:
     top = max(figure.baseline or 0.0, figure.taken or 0.0)
     tone: Tone = "open"
     if figure.low is not None and figure.low > 0:
@@ -308,7 +306,7 @@ def _net(everything: Sequence[Spent], spans: Sequence[Spent], net: Saved, unit: 
     half = (net.half or 0.0) / net.answers
     shown_answers = sum(each.answers for each in spans if each.phase is Phase.TEST and each.has_notes)
     shown_sleep = sum(_at(each, unit) for each in spans if each.phase in SLEEP_PHASES)
-    # What came before the first span is what the spans shown do not account for, so that the line ends at the figure told.
+    # What came before the first span is what the spans shown lack, so that the line ends at the figure told.
     answers = float(net.answers - shown_answers)
     sleep = sum(_at(each, unit) for each in everything if each.phase in SLEEP_PHASES) - shown_sleep
     every = _spans(spans, step)

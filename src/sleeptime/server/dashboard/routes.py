@@ -1,13 +1,15 @@
 """The pages and what they can be told to do: find the engine, ask it, render.
 
-    GET  /                       overview             /live           what is under way now
-         /contexts               a page of them       /contexts/ID    text, notes, evidence; /versions /queries /why /forget
-         /queries/WORK           one query            /jobs           what is left to workers; /jobs/live
-         /ledger, /ledger.csv    rows of the ledger
-    POST /contexts/ID/…          sleep, rollback, forget, notes/NOTE/pin …        /jobs/ID/pause, resume, cancel
+    GET  /               overview; /live is what is under way now
+         /contexts       a page of them; /contexts/ID: text, notes, evidence; below it versions, queries, why, forget
+         /queries/WORK   one query
+         /jobs           what is left to workers; /jobs/live
+         /ledger         its rows; /ledger.csv
+    POST /contexts/ID/…  sleep, rollback, forget, notes/NOTE/pin, unpin, quarantine, release
+         /jobs/ID/…      pause, resume, cancel
 
-A page that changes something takes POST from its own origin only, and leads back to a page. Pages carry no script and no
-style of their own, so the policy they are sent with allows neither.
+A page that changes something takes POST from its own origin only, and leads back to a page. Pages carry no script and
+no style of their own, so the policy they are sent with allows neither.
 
 This file takes no decision: what a page says is made in overview.py, contexts.py and work.py.
 """
@@ -149,16 +151,13 @@ def is_same_origin(headers: Mapping[str, str]) -> bool:
 
 @lru_cache
 def _templates() -> Environment:
-    pages = Environment(
+    return Environment(
         loader=PackageLoader("sleeptime.server.dashboard"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.globals.update(words=words, static=_static, now=lambda: datetime.now(UTC))
-    pages.filters.update(urlquote=lambda text: quote(str(text), safe=""))
-    return pages
 
 
 @lru_cache
@@ -172,7 +171,8 @@ def _page(
     request: Request, template: str, *, status: int = 200, **shown: Any
 ) -> HTMLResponse:  # Any: what a template shows
     shown.setdefault("said", SAID.get(request.query_params.get("said", ""), ""))
-    html = _templates().get_template(template).render(path=request.url.path, **shown)
+    shown |= {"path": request.url.path, "words": words, "static": _static, "now": lambda: datetime.now(UTC)}
+    html = _templates().get_template(template).render(shown)
     return HTMLResponse(html, status_code=status, headers=HEADERS)
 
 
@@ -274,13 +274,20 @@ async def _live(request: Request) -> Response:
 async def _contexts(request: Request) -> Response:
     engine, asked = engine_of(request), request.query_params
     name, number = asked.get("q", "").strip()[:200], _whole(asked.get("page"), least=1) or 1
-    sort: Sort = next((each for each in SORTS if each == asked.get("sort")), "value")
+    sort = _sort(asked.get("sort"))
     found, total = await engine.store.listed(words=name, sort=sort, offset=(number - 1) * PAGE, limit=PAGE)
     decisions = await engine.considered([each.watched for each in found])
     now = datetime.now(UTC)
     lines = [seen.line(each, decision, now) for each, decision in zip(found, decisions, strict=True)]
     template = "_contexts.html" if request.headers.get("hx-request") == "true" else "contexts.html"
     return _page(request, template, lines=lines, total=total, q=name, sort=sort, sorts=SORTS, number=number, size=PAGE)
+
+
+def _sort(asked: str | None) -> Sort:
+    for sort in SORTS:
+        if sort == asked:
+            return sort
+    return "value"
 
 
 async def _head(engine: Engine, request: Request) -> dict[str, Any]:  # Any: what a template shows

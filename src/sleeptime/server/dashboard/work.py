@@ -135,7 +135,7 @@ def cost(asked: Asked, plain: Taken | None, believed: Belief, unit: str) -> Cost
     return Cost(
         paid=paid,
         without=f"about {write(believed.mean)}",
-        basis="A guess from the length of the context and what answers elsewhere took: none without notes was asked here.",
+        basis="A guess from the length of the context and what answers elsewhere took; none here was without notes.",
         saved=write(believed.mean - spent),
         is_estimate=True,
     )
@@ -153,7 +153,7 @@ def _measured(asked: Asked, plain: Taken, paid: str) -> Cost:
     return Cost(
         paid=paid,
         without=f"about {words.tokens(mean)}{money}",
-        basis=f"Estimated: the mean of {words.count(plain.answers, 'answer')} without notes about this context{spread}.",
+        basis=f"Estimated: the mean of {words.count(plain.answers, 'answer')} without notes on this context{spread}.",
         saved=words.tokens(less),
         is_estimate=True,
     )

@@ -1,7 +1,7 @@
 """What pages show, added up as the ledger grows; notes that a user pinned, and who made a version.
 
-Two triggers add each row of the ledger up: what was spent in its hour, and what answers with and without notes took in its
-context. An answer counts from its first call that came back "ok", with all calls it took. Rows that are there
+Two triggers add each row of the ledger up: what was spent in its hour, and what answers with and without notes took in
+its context. An answer counts from its first call that came back "ok", with all calls it took. Rows that are there
 already are added up here. There is no way back.
 """
 
@@ -92,7 +92,8 @@ def _add_up_what_is_there() -> None:
 def _add_up_what_comes() -> None:
     """Let the database add up each row as it is written, whoever writes it."""
     has_notes = _HAS_NOTES.format(row="NEW.")
-    is_first = "NOT EXISTS (SELECT 1 FROM calls WHERE work_id = NEW.work_id AND id <> NEW.id AND outcome = 'ok')"
+    earlier = "SELECT 1 FROM calls WHERE work_id = NEW.work_id AND id <> NEW.id AND outcome = 'ok'"
+    is_first = f"NEW.outcome = 'ok' AND NOT EXISTS ({earlier})"
     spent = _adds(
         "hours",
         ("hour", "phase", "has_notes"),
@@ -101,8 +102,7 @@ def _add_up_what_comes() -> None:
             "phase": "NEW.phase",
             "has_notes": has_notes,
             "calls": "1",
-            "answers": f"CASE WHEN NEW.phase = 'test' AND NEW.work_id IS NOT NULL AND NEW.outcome = 'ok' AND {is_first} "
-            "THEN 1 ELSE 0 END",
+            "answers": f"CASE WHEN NEW.phase = 'test' AND NEW.work_id IS NOT NULL AND {is_first} THEN 1 ELSE 0 END",
             "input_tokens": "NEW.input_tokens",
             "cached_input_tokens": "NEW.cached_input_tokens",
             "output_tokens": "NEW.output_tokens",
