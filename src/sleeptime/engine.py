@@ -30,8 +30,8 @@ import anyio
 import platformdirs
 
 from sleeptime.answerer import Answerer
+from sleeptime.core import holding, policy, staleness
 from sleeptime.core import ledger as accounts
-from sleeptime.core import policy, staleness
 from sleeptime.core.anticipation import was_anticipated
 from sleeptime.core.budget import Budget, Level
 from sleeptime.core.caps import Caps, Reservation
@@ -55,7 +55,7 @@ from sleeptime.core.errors import (
 from sleeptime.core.job import Job
 from sleeptime.core.ledger import Call, Ledger, Phase
 from sleeptime.core.messages import LogProb
-from sleeptime.core.notes import Draft, LearnedContext, Note, carried
+from sleeptime.core.notes import Draft, LearnedContext, Note
 from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Query, Sees
 from sleeptime.core.saving import Belief
@@ -351,7 +351,9 @@ class Engine:
                 context_id=context.id,
                 plan=sleeper.identity(plan),
                 drafts=tuple(
-                    draft for draft in (begin(changed, sample, newest) for sample in range(plan.samples)) if draft.notes
+                    draft
+                    for draft in (begin(changed, sample, context, newest) for sample in range(plan.samples))
+                    if draft.notes
                 ),
                 context_fingerprint=context.fingerprint,
                 sections=context.fingerprints,
@@ -396,12 +398,12 @@ class Engine:
                     await self.store.end_sleep(sleep.id)
                 elif kept != list(sleep.drafts) and any(draft.notes for draft in kept):
                     partial = sleeper.joined(context, plan, kept, ["interrupted"], base)
-                    await self.store.publish(partial, sleep_id=None, beside=carried)
+                    await self.store.publish(partial, sleep_id=None, beside=holding.beside(context))
             raise
         if not learned.notes and changed is None:
             await self.store.end_sleep(sleep.id, job_id=job_id)
             return learned
-        return await self.store.publish(learned, sleep_id=sleep.id, job_id=job_id, beside=carried)
+        return await self.store.publish(learned, sleep_id=sleep.id, job_id=job_id, beside=holding.beside(context))
 
     @contextmanager
     def _foreground(self, model_name: str) -> Generator[None]:
@@ -442,7 +444,7 @@ class Engine:
             if newest and (newest.notes, newest.sections) == (left.notes, left.sections):
                 await self.store.end_sleep(sleep.id)  # it was published when it was interrupted
             else:
-                await self.store.publish(left, sleep_id=sleep.id, beside=carried)
+                await self.store.publish(left, sleep_id=sleep.id, beside=holding.beside(context))
 
     async def diff(self, name: str, before: int | None = None, after: int | None = None) -> Diff:
         """Compare two versions; by default the newest with the one before it.
@@ -480,7 +482,7 @@ class Engine:
             rolled_back_from=old.version,
             by_hand=None,
         )
-        return await self.store.publish(anew, sleep_id=None, beside=carried)
+        return await self.store.publish(anew, sleep_id=None, beside=holding.beside(context))
 
     async def pin(self, name: str, note_id: str) -> LearnedContext:
         """Keep a note through every sleep to come: none changes, drops or cuts it. Publishes a version that says so.
@@ -547,7 +549,7 @@ class Engine:
         sleeper = Sleeper(model, price, self._clock_s, self._now)
         newest = None if again else await self.store.learned(context.id)
         changed = _changes(context, sleeper, plan, newest)
-        draft = begin(changed, 0, newest)
+        draft = begin(changed, 0, context, newest)
         room = await sleeper.room(context, plan, draft, changed)
         messages = sleeper.messages(context, plan, draft, changed)
         count = await model.count_tokens(messages, tools=sleeper.tools(plan, draft))

@@ -26,8 +26,9 @@ from sleeptime.core.budget import Budget
 from sleeptime.core.changes import Changes
 from sleeptime.core.context import Context
 from sleeptime.core.errors import CapReached, ContextTooLongError, NotSupportedError, SleeptimeError
+from sleeptime.core.holding import held_draft
 from sleeptime.core.messages import Completion, Message, Tool
-from sleeptime.core.notes import Draft, LearnedContext, Revision, StopReason, concatenated, held_draft
+from sleeptime.core.notes import Draft, LearnedContext, Revision, StopReason, concatenated
 from sleeptime.core.plan import Plan, StrategyName
 from sleeptime.core.prompt import Prompt
 from sleeptime.core.replies import UnreadableReplyError
@@ -102,7 +103,7 @@ class Sleeper:
         ended: dict[int, tuple[Draft, StopReason]] = {}
 
         async def one(sample: int) -> None:
-            draft = begun.get(sample) or begin(changes, sample)
+            draft = begun.get(sample) or begin(changes, sample, context, None)
             ended[sample] = await self._sample(context, plan, budget, draft, changes, on_draft)
 
         try:
@@ -265,9 +266,9 @@ class Sleeper:
         )
 
 
-def begin(changes: Changes | None, sample: int, newest: LearnedContext | None = None) -> Draft:
+def begin(changes: Changes | None, sample: int, context: Context, newest: LearnedContext | None) -> Draft:
     """What a sample begins with: the notes that an edit left standing, else those of the newest that a user holds."""
-    return changes.draft(sample) if changes else held_draft(newest, sample)
+    return changes.draft(sample) if changes else held_draft(newest, context, sample)
 
 
 def _state(plan: Plan, draft: Draft) -> str:

@@ -18,10 +18,11 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 
 from sleeptime.core.context import Context, Section
+from sleeptime.core.holding import held_over
 from sleeptime.core.notes import COMPLETE, Draft, LearnedContext, Note, highest
 from sleeptime.core.staleness import new_sections, stale_ids
 
@@ -69,7 +70,7 @@ def changes(context: Context, base: LearnedContext) -> Changes:
     stale = stale_ids(base.notes, base.sections, after)
     stands = tuple(note for note in base.notes if note.id not in stale)
     kept = tuple(
-        _held_over(note) if note.id in stale else note for note in base.notes if note in stands or note.is_held
+        held_over(note, is_stale=note.id in stale) for note in base.notes if note.id not in stale or note.is_held
     )
     quarantined = frozenset(note.id for note in kept if note.status == "quarantined")
     new = new_sections(base.sections, after)
@@ -99,11 +100,6 @@ def changes(context: Context, base: LearnedContext) -> Changes:
         text=_marked(context.shown, stretches, shown) if stretches or again or is_whole else "",
         is_whole=is_whole,
     )
-
-
-def _held_over(note: Note) -> Note:
-    """What becomes of a stale note that a user holds: it is kept, and no answer sees it before they release it."""
-    return replace(note, status="quarantined")
 
 
 def _stretches(sections: Sequence[Section], positions: Iterable[int]) -> list[tuple[int, int]]:

@@ -161,7 +161,7 @@ class Draft:
                 evidence=rests_on,
                 sample=self.sample,
             )
-            if any(other.status == "quarantined" and _said(other) == _said(note) for other in notes):
+            if any(other.status == "quarantined" and said(other) == said(note) for other in notes):
                 remarks.append("A note was refused: it says what was set aside as wrong.")
                 continue
             if old is None and any(other.plain == note.plain for other in notes):
@@ -257,45 +257,12 @@ def concatenated(drafts: Sequence[Draft], kept: Sequence[Note] = ()) -> tuple[No
     return tuple(joined)
 
 
-def held_draft(newest: LearnedContext | None, sample: int) -> Draft:
-    """What a sleep on the whole text begins with: nothing but what a user pinned or quarantined."""
-    notes = tuple(replace(note, sample=sample) for note in newest.notes if note.is_held) if newest else ()
-    return Draft(notes=notes, notes_made=highest(notes), sample=sample)
-
-
 def highest(notes: Sequence[Note]) -> int:
     """The highest number among the ids of *notes*, from which new ids go on."""
     return max((int(note.id[1:]) for note in notes if note.id[1:].isdecimal()), default=0)
 
 
-def carried(newest: LearnedContext | None, learned: LearnedContext) -> LearnedContext:
-    """Let what a user said of notes of the *newest* version hold in *learned*, which may have begun before they did.
-
-    Notes are the same where their words are. Held ones that *learned* lacks are added to it.
-    """
-    if newest is None:
-        return learned
-    said = {_said(note): note for note in newest.notes}
-    notes: list[Note] = []
-    for note in learned.notes:
-        known = said.get(_said(note))
-        if known is not None and (known.is_held or note.is_held):
-            is_set = "quarantined" in (known.status, note.status)
-            notes.append(replace(note, is_pinned=known.is_pinned, status=known.status if is_set else note.status))
-        else:
-            notes.append(note)
-    there = {_said(note) for note in notes}
-    made = highest([*notes, *newest.notes])
-    taken = {note.id for note in notes}
-    for note in newest.notes:
-        if note.is_held and _said(note) not in there:
-            made += note.id in taken
-            notes.append(replace(note, id=f"n{made}") if note.id in taken else note)
-            there.add(_said(note))
-    return learned if tuple(notes) == learned.notes else replace(learned, notes=tuple(notes))
-
-
-def _said(note: Note) -> str:
+def said(note: Note) -> str:
     """What tells notes apart for a user: their words, whatever their case and spaces."""
     return " ".join(note.plain.casefold().split())
 

@@ -1,7 +1,8 @@
 """What pages ask of the database, inside a transaction each: one page of rows, or sums that the database kept.
 
 Nothing here reads all rows of a table that grows with use: rows come a page at a time by an index, and sums over
-the ledger from `hours` and `compared`, which triggers keep.
+the ledger from `hours` and `compared`, which triggers keep. Names are joined from the left, also where a foreign key
+says that there is one: of an inner join a database may begin with all contexts.
 
 This file does not know how anything is shown.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Select, and_, case, exists, func, select
+from sqlalchemy import ColumnElement, FromClause, Select, and_, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sleeptime.core.caps import Spending
@@ -162,7 +163,7 @@ async def newest_versions(connection: AsyncConnection, limit: int) -> Sequence[t
     """Context id, name and number of the versions that sleeps published last."""
     statement = (
         select(contexts.c.id, contexts.c.name, learned_contexts.c.version)
-        .join_from(learned_contexts, contexts)
+        .outerjoin_from(learned_contexts, contexts)
         .where(learned_contexts.c.by_hand.is_(None), learned_contexts.c.rolled_back_from.is_(None))
         .order_by(learned_contexts.c.created_at.desc())
         .limit(limit)
@@ -174,7 +175,7 @@ async def told(connection: AsyncConnection, limit: int) -> list[Told]:
     """The last decisions on any context, newest first."""
     statement = (
         select(decisions, contexts.c.name)
-        .join_from(decisions, contexts)
+        .outerjoin_from(decisions, contexts)
         .order_by(decisions.c.at.desc(), decisions.c.position.desc())
         .limit(limit)
     )
@@ -191,12 +192,12 @@ async def under_way(connection: AsyncConnection) -> list[UnderWay]:
     statement = (
         select(jobs, leases.c.context_id.label("on"), contexts.c.name)
         .select_from(leases)
-        .join(contexts, contexts.c.id == leases.c.context_id)
+        .outerjoin(contexts, contexts.c.id == leases.c.context_id)
         .outerjoin(jobs, jobs.c.id == leases.c.job_id)
         .where(leases.c.expires_at > now)
-        .order_by(contexts.c.name)
     )
-    found = (await connection.execute(statement)).mappings().all()
+    held = (await connection.execute(statement)).mappings().all()
+    found = sorted((row for row in held if row["name"] is not None), key=lambda row: row["name"])
     kept = await _progress(connection, [row["on"] for row in found])
     return [
         UnderWay(
@@ -212,7 +213,7 @@ async def under_way(connection: AsyncConnection) -> list[UnderWay]:
 async def queued(connection: AsyncConnection, *, are_over: bool, limit: int, before: int | None = None) -> list[Queued]:
     """Jobs that are not over, oldest first, or those that are, newest first; *before* a place in the queue."""
     is_live = jobs.c.state.in_(LIVE)
-    statement = select(jobs, contexts.c.name).join_from(jobs, contexts).where(~is_live if are_over else is_live)
+    statement = select(jobs, contexts.c.name).outerjoin_from(jobs, contexts).where(~is_live if are_over else is_live)
     if before is not None:
         statement = statement.where(jobs.c.position < before)
     order = jobs.c.position.desc() if are_over else jobs.c.position
@@ -279,60 +280,60 @@ async def first_hour(connection: AsyncConnection) -> datetime | None:
 
 async def all_compared(connection: AsyncConnection) -> dict[str, Compared]:
     """Sums over all contexts of what answers took with notes and without: tokens, dollars, seconds."""
-    plain = compared.alias("plain")
-    noted = compared.alias("noted")
+    plain, noted = compared.alias("plain"), compared.alias("noted")
     with_plain = noted.outerjoin(plain, and_(plain.c.context_id == noted.c.context_id, plain.c.has_notes == 0))
-    of_notes: list[ColumnElement[float]] = []
-    of_plain: list[ColumnElement[float]] = []
-    for name in AMOUNTS:
-        count = "priced" if name == "usd" else "answers"
-        n, m = noted.c[count], plain.c[count]
-        is_own = and_(n > 0, m > 0)
-
-        def total(
-            label: str, of: ColumnElement[float], when: ColumnElement[bool], name: str = name
-        ) -> ColumnElement[float]:
-            return func.coalesce(func.sum(case((when, of), else_=0)), 0).label(f"{name}_{label}")
-
-        of_notes += [
-            total("notes", n, n > 0),
-            total("notes_total", noted.c[name], n > 0),
-            total("notes_scatter", noted.c[f"{name}_squares"] - noted.c[name] * noted.c[name] / n, n > 0),
-            total("notes_contexts", n / n, n > 0),
-            total("own", n, is_own),
-            total("own_baseline", n * plain.c[name] / m, is_own),
-            total("own_weight", 1.0 * n * n / m, is_own),
-        ]
-        of_plain += [
-            total("plain", m, m > 0),
-            total("plain_total", plain.c[name], m > 0),
-            total("plain_squares", plain.c[f"{name}_squares"], m > 0),
-            total("plain_scatter", plain.c[f"{name}_squares"] - plain.c[name] * plain.c[name] / m, m > 0),
-            total("plain_contexts", m / m, m > 0),
-        ]
-    sums = dict(
-        (await connection.execute(select(*of_notes).select_from(with_plain).where(noted.c.has_notes == 1)))
-        .mappings()
-        .one()
-    )
-    sums |= (await connection.execute(select(*of_plain).where(plain.c.has_notes == 0))).mappings().one()
-    return {name: _compared(sums, name) for name in AMOUNTS}
+    of_plain = [each for name in AMOUNTS for each in _sums(plain, name)]
+    of_notes = [each for name in AMOUNTS for each in (*_sums(noted, name), *_own(noted, plain, name))]
+    read_plain = select(*of_plain).where(plain.c.has_notes == 0, plain.c.answers > 0)
+    read_notes = select(*of_notes).select_from(with_plain).where(noted.c.has_notes == 1, noted.c.answers > 0)
+    without = (await connection.execute(read_plain)).mappings().one()
+    with_ = (await connection.execute(read_notes)).mappings().one()
+    return {name: _compared(without, with_, name) for name in AMOUNTS}
 
 
-def _compared(sums: Mapping[str, float], name: str) -> Compared:
+def _count(table: FromClause, name: str) -> ColumnElement[int]:
+    """Answers that have this amount, NULL for none: what is divided by it is left out of sums."""
+    return func.nullif(table.c.priced if name == "usd" else table.c.answers, 0)
+
+
+def _sums(table: FromClause, name: str) -> list[ColumnElement[float]]:
+    count, total = _count(table, name), table.c[name]
+    return [
+        func.sum(count).label(f"{name}_answers"),
+        func.count(count).label(f"{name}_contexts"),
+        func.sum(total).label(f"{name}_total"),
+        func.sum(table.c[f"{name}_squares"]).label(f"{name}_squares"),
+        func.sum(total * total / count).label(f"{name}_between"),
+    ]
+
+
+def _own(noted: FromClause, plain: FromClause, name: str) -> list[ColumnElement[float]]:
+    """Sums over the contexts that have answers of both sorts: elsewhere the terms are NULL."""
+    n, m = _count(noted, name), _count(plain, name)
+    return [
+        func.sum(n + 0 * m).label(f"{name}_own"),
+        func.sum(n * plain.c[name] / m).label(f"{name}_baseline"),
+        func.sum(1.0 * n * n / m).label(f"{name}_weight"),
+    ]
+
+
+def _compared(without: rows.Row, with_: rows.Row, name: str) -> Compared:
+    def of(row: rows.Row, sum_: str) -> float:
+        return float(row[f"{name}_{sum_}"] or 0)
+
     return Compared(
-        notes=int(sums[f"{name}_notes"]),
-        notes_total=float(sums[f"{name}_notes_total"]),
-        notes_scatter=float(sums[f"{name}_notes_scatter"]),
-        notes_contexts=int(sums[f"{name}_notes_contexts"]),
-        plain=int(sums[f"{name}_plain"]),
-        plain_total=float(sums[f"{name}_plain_total"]),
-        plain_squares=float(sums[f"{name}_plain_squares"]),
-        plain_scatter=float(sums[f"{name}_plain_scatter"]),
-        plain_contexts=int(sums[f"{name}_plain_contexts"]),
-        own=int(sums[f"{name}_own"]),
-        own_baseline=float(sums[f"{name}_own_baseline"]),
-        own_weight=float(sums[f"{name}_own_weight"]),
+        notes=int(of(with_, "answers")),
+        notes_total=of(with_, "total"),
+        notes_scatter=of(with_, "squares") - of(with_, "between"),
+        notes_contexts=int(of(with_, "contexts")),
+        plain=int(of(without, "answers")),
+        plain_total=of(without, "total"),
+        plain_squares=of(without, "squares"),
+        plain_scatter=of(without, "squares") - of(without, "between"),
+        plain_contexts=int(of(without, "contexts")),
+        own=int(of(with_, "own")),
+        own_baseline=of(with_, "baseline"),
+        own_weight=of(with_, "weight"),
     )
 
 
@@ -382,7 +383,7 @@ async def asked(
     before: int | None = None,
 ) -> list[Asked]:
     """A page of queries with their answers, newest first."""
-    statement = select(answers, contexts.c.name).join_from(answers, contexts)
+    statement = select(answers, contexts.c.name).outerjoin_from(answers, contexts)
     if context_id is not None:
         statement = statement.where(answers.c.context_id == context_id)
     if work_id is not None:

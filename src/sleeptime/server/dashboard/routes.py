@@ -45,7 +45,7 @@ from sleeptime.core.errors import (
 )
 from sleeptime.core.ledger import Phase
 from sleeptime.core.plan import Plan
-from sleeptime.core.shown import SORTS, Filter, Sort
+from sleeptime.core.shown import SORTS, Counts, Filter, Sort
 from sleeptime.engine import Engine
 from sleeptime.server.app import engine_of
 from sleeptime.server.dashboard import contexts as seen
@@ -226,13 +226,17 @@ async def _overview(request: Request) -> Response:
     since = first.SPANS[span]
     by_day = since != timedelta(days=1) and begun is not None and now - begun > timedelta(days=3)
     everything = await store.spent(by_day=True)
-    spans = await store.spent(by_day=by_day, since=None if since is None else now - since)
+    if by_day:
+        spans = [each for each in everything if since is None or each.since >= now - since]
+    else:
+        spans = await store.spent(by_day=False, since=None if since is None else now - since)
+    counts = await store.counts()
     unit = request.query_params.get("unit")
     page = first.overview(
         await store.compared(),
         everything,
         spans,
-        await store.counts(),
+        counts,
         unit="usd" if unit == "usd" else "tokens" if unit == "tokens" else None,
         span=span,
         step=timedelta(days=1) if by_day else timedelta(hours=1),
@@ -247,7 +251,7 @@ async def _overview(request: Request) -> Response:
         caps=caps,
         told=await store.told(6),
         news=await store.news(4),
-        **await _now(engine),
+        **await _now(engine, counts),
     )
 
 
@@ -256,16 +260,17 @@ def _span(begun: datetime | None, now: datetime) -> str:
     return "day" if begun is None or now - begun < timedelta(days=1) else "month"
 
 
-async def _now(engine: Engine) -> dict[str, Any]:  # Any: what a template shows
+async def _now(engine: Engine, counts: Counts) -> dict[str, Any]:  # Any: what a template shows
     await engine.store.reap()
     return {
         "under_way": [work.progress(each) for each in await engine.store.under_way()],
-        "waiting": dict((await engine.store.counts()).jobs),
+        "waiting": dict(counts.jobs),
     }
 
 
 async def _live(request: Request) -> Response:
-    return _page(request, "_now.html", **await _now(engine_of(request)))
+    engine = engine_of(request)
+    return _page(request, "_now.html", **await _now(engine, await engine.store.counts()))
 
 
 # Contexts
