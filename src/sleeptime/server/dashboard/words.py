@@ -38,7 +38,7 @@ def money(usd: float | None) -> str:
     sign, size = "−" if usd < 0 else "", abs(usd)
     if size >= 1000:
         return f"{sign}${size:,.0f}"
-    if size >= 0.1 or size == 0:
+    if size >= 0.0995 or size == 0:
         return f"{sign}${size:.2f}"
     if size < 1e-6:
         return f"{sign}${size:.1e}"

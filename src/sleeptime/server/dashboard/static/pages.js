@@ -15,7 +15,7 @@
   const money = (value) => {
     const size = Math.abs(value);
     if (size >= 1000) return `$${Math.round(size).toLocaleString("en")}`;
-    if (size >= 0.1 || size === 0) return `$${size.toFixed(2)}`;
+    if (size >= 0.0995 || size === 0) return `$${size.toFixed(2)}`;
     return `$${Number(size.toPrecision(2))}`;
   };
   const amount = (value, unit) => `${value < 0 ? "−" : ""}${unit === "usd" ? money(value) : scaled(value)}`;
