@@ -127,7 +127,8 @@ async def test_every_state_of_a_context_has_its_word(tmp_path: Path) -> None:
         await at.engine.enqueue("waits")
         page = (await client.get("/contexts?sort=name")).text
 
-    states = dict(zip(re.findall(r'<th scope="row"><a[^>]*>([^<]+)', page), re.findall(r'class="state ([\w-]+)', page)))
+    names = re.findall(r'<th scope="row"><a[^>]*>([^<]+)', page)
+    states = dict(zip(names, re.findall(r'class="state ([\w-]+)', page), strict=True))
     assert states == {"handbook": "stale", "left alone": "never-slept", "report": "learned", "waits": "queued"}
 
 

@@ -56,9 +56,9 @@ async def opened(
 
 
 async def photographed(page: Page, place: Path, name: str) -> None:
-    folder = Path(os.environ.get("SLEEPTIME_ARTEFACTS") or place)
-    folder.mkdir(parents=True, exist_ok=True)
-    await page.screenshot(path=folder / f"{name}.png", full_page=True)
+    """Keep a picture of the page."""
+    folder = os.environ.get("SLEEPTIME_ARTEFACTS") or place
+    await page.screenshot(path=f"{folder}/{name}.png", full_page=True)  # makes the folder, too
 
 
 async def faults(page: Page) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, and_, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -296,7 +297,7 @@ def _count(table: FromClause, name: str) -> ColumnElement[int]:
     return func.nullif(table.c.priced if name == "usd" else table.c.answers, 0)
 
 
-def _sums(table: FromClause, name: str) -> list[ColumnElement[float]]:
+def _sums(table: FromClause, name: str) -> Sequence[ColumnElement[Any]]:  # Any: counts and amounts
     count, total = _count(table, name), table.c[name]
     return [
         func.sum(count).label(f"{name}_answers"),
@@ -307,7 +308,7 @@ def _sums(table: FromClause, name: str) -> list[ColumnElement[float]]:
     ]
 
 
-def _own(noted: FromClause, plain: FromClause, name: str) -> list[ColumnElement[float]]:
+def _own(noted: FromClause, plain: FromClause, name: str) -> Sequence[ColumnElement[Any]]:  # Any: as above
     """Sums over the contexts that have answers of both sorts: elsewhere the terms are NULL."""
     n, m = _count(noted, name), _count(plain, name)
     return [

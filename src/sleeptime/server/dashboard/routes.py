@@ -16,6 +16,7 @@ This file takes no decision: what a page says is made in overview.py, contexts.p
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import hashlib
 import io
@@ -65,6 +66,8 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 PAGE = 50
+TOLD, NEWS = 6, 4
+"""Decisions and versions that the first page shows."""
 LONGEST_FORM = 20_000
 CSV_ROWS = 1000
 """Rows of the ledger read at once while it is downloaded."""
@@ -222,20 +225,28 @@ def _whole(text: str | None, *, least: int = 0) -> int | None:
 async def _overview(request: Request) -> Response:
     engine, now = engine_of(request), datetime.now(UTC)
     store = engine.store
-    begun = await store.first_hour()
+    day, month = f"day:{now:%Y-%m-%d}", f"month:{now:%Y-%m}"
+    await store.reap()
+    compared, everything, counts, begun, told, news = await asyncio.gather(
+        store.compared(),
+        store.spent(by_day=True),
+        store.counts(),
+        store.first_hour(),
+        store.told(TOLD),
+        store.news(NEWS),
+    )
+    spending = await store.spending([day, month])
     chosen = request.query_params.get("span", "")
     span = chosen if chosen in first.SPANS else _span(begun, now)
     since = first.SPANS[span]
     by_day = since != timedelta(days=1) and begun is not None and now - begun > timedelta(days=3)
-    everything = await store.spent(by_day=True)
     if by_day:
         spans = [each for each in everything if since is None or each.since >= now - since]
     else:
         spans = await store.spent(by_day=False, since=None if since is None else now - since)
-    counts = await store.counts()
     unit = request.query_params.get("unit")
     page = first.overview(
-        await store.compared(),
+        compared,
         everything,
         spans,
         counts,
@@ -243,16 +254,14 @@ async def _overview(request: Request) -> Response:
         span=span,
         step=timedelta(days=1) if by_day else timedelta(hours=1),
     )
-    day, month = f"day:{now:%Y-%m-%d}", f"month:{now:%Y-%m}"
-    caps = first.caps_left(engine.settings.caps, await store.spending([day, month]), (day, month))
     return _page(
         request,
         "overview.html",
         page=page,
         charts={name: asdict(chart) for name, chart in (("net", page.net), ("spent", page.spent)) if chart},
-        caps=caps,
-        told=await store.told(6),
-        news=await store.news(4),
+        caps=first.caps_left(engine.settings.caps, spending, (day, month)),
+        told=told,
+        news=news,
         **await _now(engine, counts),
     )
 
@@ -263,7 +272,6 @@ def _span(begun: datetime | None, now: datetime) -> str:
 
 
 async def _now(engine: Engine, counts: Counts) -> dict[str, Any]:  # Any: what a template shows
-    await engine.store.reap()
     return {
         "under_way": [work.progress(each) for each in await engine.store.under_way()],
         "waiting": dict(counts.jobs),
@@ -272,6 +280,7 @@ async def _now(engine: Engine, counts: Counts) -> dict[str, Any]:  # Any: what a
 
 async def _live(request: Request) -> Response:
     engine = engine_of(request)
+    await engine.store.reap()
     return _page(request, "_now.html", **await _now(engine, await engine.store.counts()))
 
 
