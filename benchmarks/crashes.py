@@ -4,17 +4,20 @@
     python -m benchmarks.crashes --kills 200 --contexts 50 --seed 1 --store postgresql
 
 Workers are processes that sleep on one context at a time, against an endpoint on loopback in this process. The endpoint
-knows nothing of sleeptime: it logs each request as (context, round, id of its reply), and its reply adds one note
-that names all three. The driver sends SIGKILL to a random worker after a random pause, and starts another in its
-place, until enough were killed; then the last ones may finish. Versions, ledger and the endpoint's log are
-then compared:
+knows nothing of sleeptime: it logs each request when its headers arrive, by the id they carry, with the context and
+round that its text names; and its reply adds one note that names both and the reply. The driver sends SIGKILL to a
+random worker after a random pause, and starts another in its place, until enough were killed; then the last ones may
+finish. Versions, ledger and the endpoint's log are then compared:
 
-    published   contexts with exactly one version, done
-    torn        versions that are not round 1, 2, … of their context, each once, from a reply the endpoint gave
-    repeated    requests beyond one for each (context, round): at most one for each kill, the one in flight
-    unrecorded  requests without a row of the ledger of their own: must be 0
-    never sent  rows "lost" of calls that were set aside but killed before they reached the endpoint: not wire, and
-                no process can know it; they are told apart here by the endpoint's log alone
+    published       contexts with exactly one version, done: must be all
+    torn            versions that are not round 1, 2, … of their context, each once, from a reply the endpoint gave: 0
+    in flight       calls on the wire whose worker was killed before it had kept them: at most one for each kill
+    repeated        requests beyond one for each (context, round): at most the calls in flight
+    kept, repeated  requests for a round that a completed call in the ledger had brought already: 0
+    without a row   requests on the wire without exactly one row of their id: 0
+    never arrived   rows of which no byte reached the wire: "lost" ones of workers killed between the note that a call
+                    goes out and its first byte. No process can know it; at most one for each kill
+    tokens differ   completed rows that say other tokens than the endpoint did: 0
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from benchmarks.loopback import served
@@ -45,10 +48,11 @@ from sleeptime.core.job import Job
 from sleeptime.core.ledger import Call
 from sleeptime.core.notes import LearnedContext
 from sleeptime.core.plan import Plan
+from sleeptime.core.usage import Usage
 from sleeptime.engine import Engine
+from sleeptime.models.sending import HEADER
 
 LEASE_S = 1.0
-POLL_S = 0.1
 LONGEST_PAUSE_S = 0.5
 LATENCY_S = (0.02, 0.2)
 ROUNDS = 24
@@ -60,30 +64,59 @@ NOTE = re.compile(r"Context (\d+), round (\d+), call (\w+)\.")
 
 
 @dataclass(kw_only=True)
+class Wired:
+    """A request on the wire. `context` is None where it did not arrive whole; `reply` is the id of what was replied."""
+
+    id: str
+    at_s: float
+    context: int | None = None
+    round: int = 0
+    reply: str = ""
+    usage: Usage = Usage()
+
+
+@dataclass(kw_only=True)
 class Endpoint:
     """A model whose log is the wire."""
 
     rounds: int
     random: random.Random
-    log: list[tuple[int, int, str]] = field(default_factory=list)
+    log: list[Wired] = field(default_factory=list[Wired])
 
     async def complete(self, request: Request) -> JSONResponse:
         """Log a request when it arrives, and reply with a note about it."""
-        text = " ".join(str(message["content"]) for message in (await request.json())["messages"])
+        wired = Wired(id=request.headers.get(HEADER, ""), at_s=time.monotonic())
+        number = len(self.log)
+        self.log.append(wired)
+        try:
+            body = await request.json()
+        except ClientDisconnect:  # its worker was killed while it wrote
+            return JSONResponse({}, status_code=400)
+        text = " ".join(str(message["content"]) for message in body["messages"])
         context, round_ = (
             int(re.findall(pattern, text)[-1]) for pattern in (r"Depot (\d+) holds", r"This is round (\d+)")
         )
-        id_ = f"r{len(self.log)}"
-        self.log.append((context, round_, id_))
+        wired.context, wired.round, wired.reply = context, round_, f"r{number}"
+        wired.usage = Usage(input_tokens=100 + number % 11, output_tokens=10 + number % 7)
         await asyncio.sleep(self.random.uniform(*LATENCY_S))
-        note = {"kind": "inference", "text": f"Context {context}, round {round_}, call {id_}.", "evidence": ["*"]}
+        note = {
+            "kind": "inference",
+            "text": f"Context {context}, round {round_}, call {wired.reply}.",
+            "evidence": ["*"],
+        }
         arguments = json.dumps({"add": [note], "done": round_ == self.rounds})
-        call = {"id": f"t{id_}", "type": "function", "function": {"name": "revise_notes", "arguments": arguments}}
+        call = {"id": f"t{number}", "type": "function", "function": {"name": "revise_notes", "arguments": arguments}}
         message = {"role": "assistant", "content": None, "tool_calls": [call]}
-        usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
-        choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
+        tokens = {"prompt_tokens": wired.usage.input_tokens, "completion_tokens": wired.usage.output_tokens}
         return JSONResponse(
-            {"id": id_, "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
+            {
+                "id": wired.reply,
+                "object": "chat.completion",
+                "created": 0,
+                "model": "m",
+                "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}],
+                "usage": {**tokens, "total_tokens": sum(tokens.values())},
+            }
         )
 
 
@@ -97,11 +130,13 @@ class Outcome:
     published: int
     torn: int
     requests: int
+    in_flight: int
     repeated: int
+    kept_repeated: int
     rows: int
-    lost: int
-    unrecorded: int
-    never_sent: int
+    without_a_row: int
+    never_arrived: int
+    tokens_differ: int
     attempts: int
     seconds: float
 
@@ -111,39 +146,52 @@ class Outcome:
         checks = {
             f"{self.contexts - self.published} contexts are not published": self.published == self.contexts,
             f"{self.torn} versions are torn": self.torn == 0,
-            f"{self.repeated} calls were repeated after {self.kills} kills": self.repeated <= self.kills,
-            f"{self.unrecorded} requests have no row of their own": self.unrecorded == 0,
-            "rows and requests do not add up": self.rows == self.requests + self.never_sent,
-            f"{self.never_sent} calls never sent after {self.kills} kills": self.never_sent <= self.kills,
+            f"{self.in_flight} calls were in flight at {self.kills} kills": self.in_flight <= self.kills,
+            f"{self.repeated} calls were repeated, {self.in_flight} in flight": self.repeated <= self.in_flight,
+            f"{self.kept_repeated} calls were repeated that had been kept": self.kept_repeated == 0,
+            f"{self.without_a_row} requests have no row of their own": self.without_a_row == 0,
+            "rows and requests do not add up": self.rows == self.requests + self.never_arrived,
+            f"{self.never_arrived} rows never arrived after {self.kills} kills": self.never_arrived <= self.kills,
+            f"{self.tokens_differ} rows say other tokens than the wire": self.tokens_differ == 0,
         }
         return [words for words, is_met in checks.items() if not is_met]
 
 
-def work(database: str, model: str) -> None:
+def work(database: str, model: str, lease_s: float = LEASE_S, concurrency: int = 1) -> None:
     """Be a worker, until killed or until nothing is left to do."""
 
     async def whole() -> None:
         environ = {"SLEEPTIME_HOME": tempfile.gettempdir()}
-        async with Engine.open(database=database, model=model, lease_s=LEASE_S, environ=environ) as engine:
-            worker = engine.worker(concurrency=1)
-            worker.poll_s = POLL_S
+        async with Engine.open(database=database, model=model, lease_s=lease_s, environ=environ) as engine:
+            worker = engine.worker(concurrency=concurrency)
+            worker.poll_s = min(worker.poll_s, lease_s / 10)
             await worker.run(until_idle=True)
 
     asyncio.run(whole())
+
+
+def a_worker(*given: object) -> BaseProcess:
+    """Start a process that does `work`; modules are loaded before, so that it is at work at once."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(PRELOADED)
+    process = processes.Process(target=work, args=given)
+    process.start()
+    return process
 
 
 def measure(store: str, *, kills: int, contexts: int, rounds: int, seed: int) -> Outcome:
     """Sleep on all contexts while workers are killed."""
     endpoint = Endpoint(rounds=rounds, random=random.Random(seed))
     began_s = time.monotonic()
-    with _database(store) as database, served(endpoint.complete) as url:
-        asyncio.run(_fill(database, contexts, rounds))
+    with a_database(store) as database, served(endpoint.complete) as url:
+        asyncio.run(fill(database, contexts, rounds))
         killed = _kill(database, f"{url}#m", kills, endpoint, seed)
         found = asyncio.run(_read(database))
     return _compared(store, endpoint, *found, killed=killed, seconds=time.monotonic() - began_s)
 
 
-async def _fill(database: str, contexts: int, rounds: int) -> None:
+async def fill(database: str, contexts: int, rounds: int) -> None:
+    """Add contexts, and queue a sleep on each."""
     async with Engine.open(database=database) as engine:
         for number in range(contexts):
             await engine.add(f"Depot {number} holds {number + 7} crates of salt.", name=f"depot-{number}")
@@ -153,13 +201,9 @@ async def _fill(database: str, contexts: int, rounds: int) -> None:
 def _kill(database: str, model: str, kills: int, endpoint: Endpoint, seed: int) -> int:
     """Keep workers going, and kill them from the first request on; says how many it killed."""
     chance = random.Random(seed + 1)
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(PRELOADED)
 
     def started() -> BaseProcess:
-        process = processes.Process(target=work, args=(database, model))
-        process.start()
-        return process
+        return a_worker(database, model)
 
     workers = [started() for _ in range(WORKERS)]
     killed = 0
@@ -198,19 +242,31 @@ def _compared(
     killed: int,
     seconds: float,
 ) -> Outcome:
-    said = set(endpoint.log)
+    said = {(wired.context, wired.round, wired.reply) for wired in endpoint.log}
     torn = 0
-    numbers: dict[str, int] = {}
     for number, of_context in enumerate(versions):
         for learned in of_context:
-            numbers[learned.context_id] = number
             noted = [match.groups() for note in learned.notes if (match := NOTE.fullmatch(note.text))]
-            replies = [(int(context), int(round_), id_) for context, round_, id_ in noted]
+            replies = [(int(context), int(round_), reply) for context, round_, reply in noted]
             right = [(number, round_) for round_ in range(1, endpoint.rounds + 1)]
             torn += [reply[:2] for reply in replies] != right or not set(replies) <= said
-    recorded = Counter(call.request_id for call in calls if call.outcome == "ok")
-    lost = Counter(numbers.get(call.context_id or "", -1) for call in calls if call.outcome != "ok")
-    unmatched = Counter(context for context, _, id_ in endpoint.log if recorded[id_] != 1)
+    ids = Counter(wired.id for wired in endpoint.log)
+    rows = Counter(call.id for call in calls)
+    ledger = {call.id: call for call in calls}
+    repeated = kept_repeated = in_flight = tokens_differ = 0
+    asked: set[tuple[int, int]] = set()
+    kept: set[tuple[int, int]] = set()
+    for wired in endpoint.log:
+        row = ledger.get(wired.id)
+        is_kept = row is not None and row.outcome == "ok"
+        in_flight += not is_kept
+        if wired.context is not None:
+            round_of = (wired.context, wired.round)
+            repeated += round_of in asked
+            kept_repeated += round_of in kept
+            asked.add(round_of)
+            kept |= {round_of} if is_kept else set()
+        tokens_differ += row is not None and is_kept and row.usage != wired.usage
     return Outcome(
         store=store,
         kills=killed,
@@ -222,18 +278,21 @@ def _compared(
         ),
         torn=torn,
         requests=len(endpoint.log),
-        repeated=len(endpoint.log) - len({entry[:2] for entry in endpoint.log}),
+        in_flight=in_flight,
+        repeated=repeated,
+        kept_repeated=kept_repeated,
         rows=len(calls),
-        lost=sum(lost.values()),
-        unrecorded=sum((unmatched - lost).values()),
-        never_sent=sum((lost - unmatched).values()),
+        without_a_row=sum(ids[wired.id] != 1 or rows[wired.id] != 1 for wired in endpoint.log),
+        never_arrived=sum(call.outcome == "lost" and call.id not in ids for call in calls),
+        tokens_differ=tokens_differ,
         attempts=sum(job.attempts for job in jobs),
         seconds=seconds,
     )
 
 
 @contextmanager
-def _database(store: str) -> Generator[str]:
+def a_database(store: str) -> Generator[str]:
+    """Give the URL of an empty database."""
     if store == "postgresql":
         with postgresql_server() as server:
             yield new_database(server)

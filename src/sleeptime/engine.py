@@ -21,7 +21,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,14 +34,13 @@ from sleeptime.core import holding, policy, staleness
 from sleeptime.core import ledger as accounts
 from sleeptime.core.anticipation import was_anticipated
 from sleeptime.core.budget import Budget, Level
-from sleeptime.core.caps import Caps, Reservation
+from sleeptime.core.caps import Caps
 from sleeptime.core.changes import Changes, changes
 from sleeptime.core.context import Context, check_text
 from sleeptime.core.deciding import Decision
 from sleeptime.core.diff import Diff, diff
 from sleeptime.core.errors import (
     BudgetError,
-    CapReached,
     ContextNotFoundError,
     EmptyContextError,
     InputError,
@@ -54,7 +53,7 @@ from sleeptime.core.errors import (
 )
 from sleeptime.core.job import Job
 from sleeptime.core.ledger import Call, Ledger, Phase
-from sleeptime.core.messages import LogProb
+from sleeptime.core.messages import Completion, LogProb
 from sleeptime.core.notes import Draft, LearnedContext, Note
 from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Query, Sees
@@ -63,6 +62,7 @@ from sleeptime.core.staleness import Edit
 from sleeptime.core.usage import PriceCard, Usage
 from sleeptime.core.watching import UNDECIDED, Decided, Lesson, Part, Watched
 from sleeptime.jobs import Hold, Worker, held, lease_on
+from sleeptime.keeping import Keeper
 from sleeptime.models import open_model
 from sleeptime.models.metered import Metered
 from sleeptime.models.prices import load_cards, price_card
@@ -77,7 +77,6 @@ DATABASE_FILE = "sleeptime.db"
 PRICES_FILE = "prices.toml"
 LONGEST_YIELD_S = 30.0
 """A stream of queries without a gap does not keep a sleep from its next round for longer."""
-CAP_PAUSE_S = 0.1
 MOST_IN_A_RUN = 10_000
 """Looks for what to sleep on in one run; enough to decide on a million contexts that are new."""
 
@@ -362,6 +361,15 @@ class Engine:
         )
         base = None if sleep.based_on is None else await self.store.learned(context.id, sleep.based_on)
         changed = changes(context, base) if base else None
+        keeper = Keeper(
+            store=self.store,
+            lease=hold.lease,
+            sleep_id=sleep.id,
+            model=model.name,
+            price=price,
+            caps=self.settings.caps,
+            now=self._now,
+        )
         metered = self._metered(
             model,
             Phase.SLEEP,
@@ -369,15 +377,13 @@ class Engine:
             context_id=context.id,
             work_id=sleep.id,
             is_capped=_has_caps(plan.budget),
-            hold=hold,
+            keeper=keeper,
         )
         sleeper = replace(sleeper, model=metered)
         drafts = {draft.sample: draft for draft in sleep.drafts}
 
-        async def keep(draft: Draft) -> None:
-            # What was paid for is kept even while a cancellation is under way.
-            with anyio.CancelScope(shield=True):
-                await self.store.checkpoint(sleep.id, draft)
+        async def keep(draft: Draft, completion: Completion) -> None:
+            await keeper.keep(draft, completion)
             drafts[draft.sample] = draft
             if on_draft is not None:
                 on_draft(draft)
@@ -385,7 +391,8 @@ class Engine:
             await self._give_way(model.name)
 
         try:
-            learned = await sleeper.sleep(context, plan, drafts=sleep.drafts, changes=changed, on_draft=keep)
+            async with aclosing(keeper):
+                learned = await sleeper.sleep(context, plan, drafts=sleep.drafts, changes=changed, on_draft=keep)
         except StoreError:
             raise
         except BaseException:
@@ -799,34 +806,15 @@ class Engine:
         sees: Sees | None = None,
         level: str | None = None,
         is_capped: bool = False,
-        hold: Hold | None = None,
+        keeper: Keeper | None = None,
     ) -> Model:
-        async def set_aside(call_id: str, input_tokens: int, output_tokens: int) -> int:
-            assert hold is not None
-            asked = Reservation(
-                id=call_id,
-                at=self._now(),
-                model=model.name,
-                context_id=context_id,
-                work_id=work_id,
-                lease=hold.lease.id,
-                input_tokens=input_tokens,
-                output_tokens=output_tokens,
-                price=price,
-            )
-            while (given := await self.store.reserve(asked, self.settings.caps)) is None:
-                await anyio.sleep(CAP_PAUSE_S)  # calls under way hold the rest; those of the dead are reaped
-                await self.store.reap()
-            if given.output_tokens == 0:
-                raise CapReached
-            return given.output_tokens
-
         # A call that broke off may have been billed: under a cap it is not repeated.
         return Retrying(
             Metered(
                 model,
-                record=self.store.record if hold is None else self.store.settle,
-                set_aside=None if hold is None else set_aside,
+                record=keeper.record if keeper else self.store.record,
+                set_aside=keeper.set_aside if keeper else None,
+                on_send=self.store.mark_sent if keeper else None,
                 phase=phase,
                 price=price,
                 clock_s=self._clock_s,

@@ -70,7 +70,7 @@ _STRATEGIES: dict[StrategyName, Strategy] = {
     ),
 }
 
-OnDraft = Callable[[Draft], Awaitable[None]]
+OnDraft = Callable[[Draft, Completion], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,8 @@ class Sleeper:
 
         With *changes*, think about these alone, and keep the notes that still stand.
 
-        *on_draft* is awaited with the new draft after every model call, so that what was paid for can be kept.
+        *on_draft* is awaited with the new draft and the completion it was made of after every model call, so that
+        what was paid for can be kept.
         Raises ContextTooLongError before any token is spent, and ModelError.
         """
         begun = {draft.sample: draft for draft in drafts}
@@ -204,7 +205,9 @@ class Sleeper:
                     allowed = await self._allowed(context, plan, budget, draft, changes)
                     if allowed == 0:
                         return draft, "budget"
-                    draft, is_read = await self._ask(context, plan, draft, changes, allowed, is_last=is_last)
+                    completion, draft, is_read = await self._ask(
+                        context, plan, draft, changes, allowed, is_last=is_last
+                    )
                 except ContextTooLongError:
                     if draft.usage == Usage():
                         raise
@@ -212,14 +215,14 @@ class Sleeper:
                 except CapReached:
                     return draft, "budget"
                 if on_draft is not None:
-                    await on_draft(draft)
+                    await on_draft(draft, completion)
                 if is_read:
                     break
         return draft, stop
 
     async def _ask(
         self, context: Context, plan: Plan, draft: Draft, changes: Changes | None, allowed: int, *, is_last: bool
-    ) -> tuple[Draft, bool]:
+    ) -> tuple[Completion, Draft, bool]:
         """Make one call and fold its reply in; say whether it could be read.
 
         A model that turns out to have no tools, or calls none, is asked in plain text from then on.
@@ -250,8 +253,8 @@ class Sleeper:
             if tools and not completion.tool_calls:
                 draft = replace(draft, is_plain=True)
             draft = replace(draft, remarks=(f"The last reply could not be read: {error}.",))
-            return (draft.failed() if is_last else draft), False
-        return draft.revised(revision, context, max_characters=plan.max_characters), True
+            return completion, (draft.failed() if is_last else draft), False
+        return completion, draft.revised(revision, context, max_characters=plan.max_characters), True
 
     async def _allowed(
         self, context: Context, plan: Plan, budget: Budget, draft: Draft, changes: Changes | None

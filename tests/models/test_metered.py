@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from fakes.openai_server import Reply, serve
 from sleeptime.core.errors import (
     ContextTooLongError,
     EndpointUnreachableError,
+    LeaseLostError,
     MalformedReplyError,
     RateLimitedError,
     UpstreamError,
@@ -72,9 +74,10 @@ async def test_a_call_becomes_a_row_with_all_its_facts() -> None:
         level="v0",
     )
 
-    assert await model.generate(PROMPT, Options(max_output_tokens=500)) is reply
+    made = await model.generate(PROMPT, Options(max_output_tokens=500))
 
     (call,) = book.calls
+    assert made == replace(reply, call_id=call.id)
     assert call == Call(
         id=call.id,
         at=NOON,
@@ -139,6 +142,65 @@ async def test_a_cancelled_call_is_a_row_too() -> None:
 
     assert scope.cancelled_caught
     assert [(call.outcome, call.cost_usd) for call in book.calls] == [("CancelledError", None)]
+
+
+@pytest.mark.anyio
+async def test_a_call_that_was_stopped_before_it_went_out_cost_nothing() -> None:
+    book = Book()
+    with serve(["x"]) as fake, anyio.move_on_after(0.3) as scope:
+        model = book.meter(await open_model(fake.name, environ={}), on_send=_forever)
+        try:
+            await model.generate(PROMPT, Options(max_output_tokens=5))
+        finally:
+            await model.aclose()
+
+    assert scope.cancelled_caught
+    assert fake.calls == []
+    assert [(call.outcome, call.cost_usd) for call in book.calls] == [("CancelledError", 0.0)]
+
+
+async def _forever(_call_id: str) -> None:
+    await anyio.sleep_forever()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_each_request_carries_the_id_of_its_row_and_goes_out_after_it_was_told(streamed: bool) -> None:
+    book = Book()
+    told: list[tuple[str, int]] = []
+    options = Options(max_output_tokens=50, on_text=(lambda _piece: None) if streamed else None)
+
+    with serve(["one", Reply(status=503), "two"]) as fake:
+
+        async def on_send(call_id: str) -> None:
+            await anyio.sleep(0.01)
+            told.append((call_id, len(fake.calls)))
+
+        model = Retrying(book.meter(await open_model(fake.name, environ={}), on_send=on_send), jitter=lambda: 0.0)
+        made = [await model.generate(PROMPT, options) for _ in range(2)]
+        await model.aclose()
+
+    rows = [call.id for call in book.calls]
+    assert [call.headers["x-client-request-id"] for call in fake.calls] == rows
+    assert told == list(zip(rows, range(3), strict=True))
+    assert [completion.call_id for completion in made] == [rows[0], rows[2]]
+
+
+@pytest.mark.anyio
+async def test_what_forbids_a_call_to_go_out_is_raised_and_nothing_is_sent() -> None:
+    book = Book()
+
+    async def forbid(_call_id: str) -> None:
+        raise LeaseLostError("cboxes")
+
+    with serve(["x"]) as fake:
+        model = Retrying(book.meter(await open_model(fake.name, environ={}), on_send=forbid))
+        with pytest.raises(LeaseLostError):
+            await model.generate(PROMPT, Options(max_output_tokens=5))
+        await model.aclose()
+
+    assert fake.calls == []
+    assert [(call.outcome, call.cost_usd) for call in book.calls] == [("LeaseLostError", 0.0)]
 
 
 @pytest.mark.anyio

@@ -84,6 +84,19 @@ async def test_a_reply_keeps_its_cap_and_reports_what_it_took(subject: Subject) 
 
 
 @pytest.mark.anyio
+async def test_a_model_that_tells_when_a_call_goes_out_tells_it_once_and_before(subject: Subject) -> None:
+    told: list[int] = []
+
+    async def on_send() -> None:
+        told.append(len(subject.fake.calls) if subject.fake else 0)
+
+    await generate(subject.model, on_send=on_send)
+
+    assert subject.model.abilities.tells_sending is (subject.fake is not None)
+    assert told == ([0] if subject.model.abilities.tells_sending else [])
+
+
+@pytest.mark.anyio
 async def test_streaming_gives_the_same_completion_and_usage(subject: Subject) -> None:
     pieces: list[str] = []
     whole = await generate(subject.model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 
 import pytest
 from sqlalchemy import text
@@ -22,6 +23,7 @@ from sleeptime.store import Sleep, SqlStore, open_store
 pytestmark = pytest.mark.anyio
 
 NOON = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
+BEFORE = import_module("sleeptime.store.migrations.versions.0010_pages").down_revision
 COUNTS = iter(range(10**9))
 
 
@@ -148,7 +150,7 @@ async def test_a_ledger_from_before_is_added_up_when_the_database_is_opened(data
             *([f"DROP FUNCTION {name}" for name in ("calls_spent", "calls_taken")] * database.startswith("p")),
             "ALTER TABLE notes DROP COLUMN pinned",
             "ALTER TABLE learned_contexts DROP COLUMN by_hand",
-            "UPDATE sleeptime_schema SET version_num = '0004'",
+            f"UPDATE sleeptime_schema SET version_num = '{BEFORE}'",
         ):
             await connection.execute(text(statement))
     await engine.dispose()

@@ -12,7 +12,7 @@ import pytest
 from sleeptime.core.budget import Budget
 from sleeptime.core.caps import Caps, Reservation
 from sleeptime.core.context import Context
-from sleeptime.core.errors import JobNotFoundError, LeaseLostError
+from sleeptime.core.errors import JobNotFoundError, LeaseLostError, StoreError
 from sleeptime.core.job import MOST_ATTEMPTS, Job, Lease
 from sleeptime.core.ledger import Call, Phase
 from sleeptime.core.notes import Draft
@@ -94,6 +94,7 @@ async def test_a_lease_that_ran_out_is_taken_and_its_holder_is_told(store: SqlSt
 async def test_a_call_under_way_when_the_lease_ran_out_is_lost_and_counts_at_its_most(store: SqlStore) -> None:
     assert await store.take_lease(a_lease(seconds=SHORT_S))
     assert await store.reserve(a_reservation(), Caps()) is not None
+    await store.mark_sent("call-1")
     assert await store.calls() == []
     await asyncio.sleep(SHORT_S * 1.5)
 
@@ -108,6 +109,59 @@ async def test_a_call_under_way_when_the_lease_ran_out_is_lost_and_counts_at_its
     left = await store.reserve(a_reservation(2, lease="l2"), Caps(context_tokens=130))
     assert left is not None
     assert left.output_tokens == 30
+
+
+async def test_a_call_that_never_went_out_leaves_no_row_and_takes_nothing(store: SqlStore) -> None:
+    caps = Caps(context_tokens=100)
+    assert await store.take_lease(a_lease(seconds=SHORT_S))
+    assert await store.reserve(a_reservation(), caps) == a_reservation()
+    assert await store.reserve(a_reservation(2), caps) is None
+    await asyncio.sleep(SHORT_S * 1.5)
+
+    await store.reap()
+
+    assert await store.calls() == []
+    with pytest.raises(LeaseLostError):
+        await store.mark_sent("call-1")
+    assert await store.take_lease(a_lease(2))
+    assert await store.reserve(a_reservation(2, lease="l2"), caps) == a_reservation(2, lease="l2")
+
+
+async def test_a_call_is_lost_or_never_sent_whichever_comes_first(store: SqlStore, database: str) -> None:
+    """Marked while the reaper is at work: either the mark is refused, or the call has a row."""
+    was_sent: list[bool] = []
+    async with aclosing(await open_store(database)) as other:
+        for number in range(20):
+            lease = a_lease(number, context_id=f"c{number}")
+            assert await store.take_lease(lease)
+            asked = a_reservation(number, lease=lease.id, context_id=lease.context_id)
+            assert await store.reserve(asked, Caps())
+            marked, _ = await asyncio.gather(store.mark_sent(asked.id), other.end_lease(lease), return_exceptions=True)
+            was_sent.append(marked is None)
+
+    rows = {call.id for call in await store.calls()}
+    assert rows == {f"call-{number}" for number, is_sent in enumerate(was_sent) if is_sent}
+
+
+async def test_a_draft_and_the_call_it_was_made_of_are_kept_together_or_not_at_all(store: SqlStore) -> None:
+    await a_context(store)
+    await store.begin_sleep(Sleep(id="s1", context_id="cboxes", plan="p", drafts=(), context_fingerprint="f"))
+    assert await store.take_lease(a_lease())
+    for number in (1, 2):
+        assert await store.reserve(a_reservation(number), Caps())
+        await store.mark_sent(f"call-{number}")
+    first, second = Draft(rounds=1, usage=Usage(output_tokens=10)), Draft(rounds=2, usage=Usage(output_tokens=20))
+
+    await store.checkpoint("s1", first, a_call())
+    await store.end_lease(a_lease())  # as the reaper does: the second call is lost
+    with pytest.raises(LeaseLostError):
+        await store.checkpoint("s1", second, a_call(2))
+    with pytest.raises(StoreError, match="is over"):
+        await store.checkpoint("s9", first, a_call(3))
+
+    assert [(call.id, call.outcome) for call in await store.calls()] == [("call-1", "ok"), ("call-2", "lost")]
+    (sleep,) = await store.unfinished("cboxes", "p")
+    assert sleep.drafts == (first,)
 
 
 @pytest.mark.parametrize(

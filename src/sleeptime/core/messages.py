@@ -46,7 +46,8 @@ class ToolCall:
 class Completion:
     """One reply of a model, with what it cost and took.
 
-    `text` excludes thinking. `model` is the name the provider reported.
+    `text` excludes thinking. `model` is the name the provider reported. `call_id` is the id of its row in the
+    ledger, where it has one.
     """
 
     text: str
@@ -56,6 +57,7 @@ class Completion:
     tool_calls: tuple[ToolCall, ...] = ()
     thinking: str = ""
     request_id: str | None = None
+    call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

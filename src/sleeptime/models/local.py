@@ -23,6 +23,7 @@ import platform
 import re
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -78,14 +79,14 @@ class LocalModel:
 
     @property
     def abilities(self) -> Abilities:
-        return self._chat.abilities
+        return replace(self._chat.abilities, tells_sending=False)  # nothing leaves this machine
 
     async def generate(self, messages: Sequence[Message], options: Options) -> Completion:
         """Reply to *messages* through the chat endpoint."""
         if options.tools and not self.abilities.tools:
             raise NotSupportedError(self._name, TOOL_CALLS, "Its chat template has no place for them.")
         self._refuse_dials(options)
-        return await self._chat.generate(messages, options)
+        return await self._chat.generate(messages, replace(options, on_send=None))
 
     async def complete(self, messages: Sequence[Message], options: Options, *, prefix: str) -> Completion:
         """Go on from *prefix*, the beginning of the assistant's reply."""

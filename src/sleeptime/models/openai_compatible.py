@@ -26,6 +26,7 @@ from sleeptime.core.errors import MalformedReplyError, NotSupportedError, Unknow
 from sleeptime.models.failures import model_error, redacted, refused_status
 from sleeptime.models.protocol import Abilities, Options
 from sleeptime.models.remote import DEFAULT_TIMEOUT_S, RemoteModel
+from sleeptime.models.sending import announce
 
 CONNECT_TIMEOUT_S = 10.0
 LISTING_TIMEOUT_S = 30.0
@@ -86,14 +87,16 @@ async def open_url(name: str, *, environ: Mapping[str, str]) -> RemoteModel:
 
 
 def http_client(timeout_s: float = DEFAULT_TIMEOUT_S, *, is_loopback: bool = False) -> httpx2.AsyncClient:
-    """Make a client with bounded waits. On loopback it goes past any proxy of the environment.
+    """Make a client with bounded waits that announces what it sends. On loopback it goes past any proxy.
 
     llama.cpp's server closes idle connections after 5 s; there they are given up sooner.
     """
-    return create_async_httpx2_client(
+    client = create_async_httpx2_client(
         timeout=httpx2.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
         transport=httpx2.AsyncHTTPTransport(limits=httpx2.Limits(keepalive_expiry=2.0)) if is_loopback else None,
     )
+    client.event_hooks["request"].append(announce)
+    return client
 
 
 async def _only_model(name: str, base_url: str, key: str) -> str:

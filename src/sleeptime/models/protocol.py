@@ -7,7 +7,7 @@ else, but ContextTooLongError where a prompt was refused for its length.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,7 @@ class Abilities:
     sampling        it can be given a temperature; without it, replies vary as the provider likes
     dials           it may have a reasoning effort or a thinking budget; whether it does, the provider says
     context_window  tokens of prompt and reply together, or None where unknown
+    tells_sending   it awaits `Options.on_send` just before a request goes out
     """
 
     prompt_set: str = "default"
@@ -34,6 +35,7 @@ class Abilities:
     sampling: bool = True
     dials: bool = True
     context_window: int | None = None
+    tells_sending: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +48,9 @@ class Options:
     `effort` and `thinking_tokens` are the provider's own dials; an adapter that
     cannot turn them raises NotSupportedError rather than drop them. `temperature`
     is left out where `abilities.sampling` is False or a dial rules it out, and `seed`
-    where the provider takes none: neither was ever a promise.
+    where the provider takes none: neither was ever a promise. `call_id` goes out with the
+    request where the wire has a place for it. `on_send` is for models that tell when it
+    does; what it raises is raised, and nothing is sent.
     """
 
     max_output_tokens: int
@@ -57,6 +61,8 @@ class Options:
     tools: tuple[Tool, ...] = ()
     stop: tuple[str, ...] = ()
     on_text: Callable[[str], None] | None = None
+    call_id: str | None = None
+    on_send: Callable[[], Awaitable[None]] | None = None
 
 
 class Model(Protocol):

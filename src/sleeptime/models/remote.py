@@ -54,6 +54,7 @@ from sleeptime.core.messages import (
 from sleeptime.core.usage import Usage
 from sleeptime.models.failures import CLIENT_ERRORS, TOOL_CALLS, model_error
 from sleeptime.models.protocol import Abilities, Options
+from sleeptime.models.sending import Sending, sending
 
 DEFAULT_TIMEOUT_S = 600.0
 
@@ -73,7 +74,8 @@ class RemoteModel:
     *provider_model* is pydantic-ai's. *dials* turns `Options.effort` and
     `Options.thinking_tokens` into the provider's settings, which go before all others, or
     raises NotSupportedError. *samples_while_thinking* is False where a temperature is
-    refused beside them. *secrets* are blacked out of error texts. *http_client* is closed with the model.
+    refused beside them. *secrets* are blacked out of error texts. *http_client* announces what it sends, and is
+    closed with the model.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class RemoteModel:
         self._http_client = http_client
         self._dials = dials
         self._secrets = tuple(filter(None, secrets))
-        self._abilities = abilities
+        self._abilities = replace(abilities, tells_sending=http_client is not None)
         self._samples_while_thinking = samples_while_thinking
         self._takes_seeds = "seed" not in provider_model.unsupported_settings
         self._timeout_s = timeout_s
@@ -124,9 +126,13 @@ class RemoteModel:
             if options.on_text and piece:
                 options.on_text(piece)
 
+        call = Sending(options.call_id, options.on_send)
         try:
-            reply = await self._ask(_wired(messages), settings, options, hear)
+            with sending(call):
+                reply = await self._ask(_wired(messages), settings, options, hear)
         except CLIENT_ERRORS as error:
+            if call.error is not None:
+                raise call.error from None
             told = model_error(
                 self._name,
                 error,

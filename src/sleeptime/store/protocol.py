@@ -146,11 +146,11 @@ class Store(Protocol):
         """All unfinished sleeps of a context under one plan, on whatever text."""
         ...
 
-    async def checkpoint(self, sleep_id: str, draft: Draft) -> None:
-        """Keep one sample's draft after a model call.
+    async def checkpoint(self, sleep_id: str, draft: Draft, call: Call | None = None) -> None:
+        """Keep one sample's draft, and settle the call that it was made of, in one transaction.
 
-        Raises StoreError for a draft that does not go on from the one kept: then another process sleeps
-        on the same context. It is told when it has paid for a call; only a lease would tell it before.
+        Raises LeaseLostError where the call was given up for lost, and StoreError where the sleep is over or the
+        draft does not go on from the one kept: then another process sleeps on the same context. Neither is kept then.
         """
         ...
 
@@ -171,7 +171,10 @@ class Store(Protocol):
         ...
 
     async def end_lease(self, lease: Lease) -> None:
-        """Give a lease back. Calls set aside under it and not settled become rows with the outcome "lost"."""
+        """Give a lease back. Calls under it that went out and were not settled become rows with the outcome "lost".
+
+        What was set aside for a call that never went out is free again, as if it had not been asked for.
+        """
         ...
 
     async def reap(self) -> int:
@@ -183,6 +186,10 @@ class Store(Protocol):
 
         None where calls under way hold what is left: ask again. Raises LeaseLostError.
         """
+        ...
+
+    async def mark_sent(self, call_id: str) -> None:
+        """Note that a call which was set aside goes out now. Raises LeaseLostError where it was given up for lost."""
         ...
 
     async def settle(self, call: Call) -> None:

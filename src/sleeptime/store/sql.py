@@ -409,11 +409,11 @@ class SqlStore:
         async with self._reading() as connection:
             return await _sleeps(connection, context_id, sleeps.c.plan == plan)
 
-    async def checkpoint(self, sleep_id: str, draft: Draft) -> None:
-        """Keep one sample's draft after a model call.
+    async def checkpoint(self, sleep_id: str, draft: Draft, call: Call | None = None) -> None:
+        """Keep one sample's draft, and settle the call that it was made of, in one transaction.
 
-        Raises StoreError for a draft that does not go on from the one kept: then another process sleeps
-        on the same context. It is told when it has paid for a call; only a lease would tell it before.
+        Raises LeaseLostError where the call was given up for lost, and StoreError where the sleep is over or the
+        draft does not go on from the one kept: then another process sleeps on the same context. Neither is kept then.
         """
         async with self._writing() as connection:
             open_sleep = select(sleeps.c.id).where(sleeps.c.id == sleep_id).with_for_update()
@@ -431,6 +431,8 @@ class SqlStore:
                     "Let it finish, or stop it, and run the command again: the sleep goes on where it was."
                 )
             await _keep_draft(connection, sleep_id, draft)
+            if call is not None and not await work.settle(connection, call):
+                raise LeaseLostError(call.context_id or "")
 
     async def end_sleep(self, sleep_id: str, *, job_id: str | None = None) -> None:
         """Drop an unfinished sleep that learned nothing, and end its job."""
@@ -458,7 +460,10 @@ class SqlStore:
             return await work.heartbeat(connection, lease)
 
     async def end_lease(self, lease: Lease) -> None:
-        """Give a lease back. Calls set aside under it and not settled become rows with the outcome "lost"."""
+        """Give a lease back. Calls under it that went out and were not settled become rows with the outcome "lost".
+
+        What was set aside for a call that never went out is free again, as if it had not been asked for.
+        """
         async with self._writing() as connection:
             await work.end_lease(connection, lease.id)
 
@@ -478,6 +483,13 @@ class SqlStore:
         """
         async with self._writing() as connection:
             return await work.reserve(connection, asked, caps)
+
+    async def mark_sent(self, call_id: str) -> None:
+        """Note that a call which was set aside goes out now. Raises LeaseLostError where it was given up for lost."""
+        async with self._writing() as connection:
+            is_kept = await work.mark_sent(connection, call_id)
+        if not is_kept:
+            raise LeaseLostError(call_id)
 
     async def settle(self, call: Call) -> None:
         """Write a call that was set aside to the ledger. Raises LeaseLostError where it was given up for lost."""

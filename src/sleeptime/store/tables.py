@@ -280,6 +280,7 @@ reservations = Table(
     Column("work_id", AnyText, nullable=False),
     Column("tokens", BigInteger, nullable=False),  # output, at most
     Column("nano_usd", BigInteger, nullable=False),
+    Column("is_sent", Integer, nullable=False, server_default=text("1")),
     Index("reservations_by_lease", "lease_id"),
 )
 

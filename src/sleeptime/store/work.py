@@ -1,7 +1,8 @@
 """What workers ask of the database, inside a transaction each: leases, jobs, and calls set aside.
 
     lease        ends when it is given back, or `seconds` after its last heartbeat
-    reservation  becomes a row of the ledger: settled by its holder, or "lost" when the lease has ended
+    reservation  becomes a row of the ledger: settled by its holder, or "lost" when the lease has ended; one whose
+                 call never went out is free again then, and leaves no row
     spending     the sums that caps are compared with, changed in the same transactions
 
 Locks are taken in one order: lease, reservation, spending; accounts by name. Leases run by the
@@ -73,7 +74,7 @@ async def heartbeat(connection: AsyncConnection, lease: Lease) -> bool:
 
 
 async def end_lease(connection: AsyncConnection, lease_id: str, *, is_expired: bool = False) -> None:
-    """End a lease; the calls that its holder set aside and did not settle are lost: they count at their most."""
+    """End a lease; the calls that its holder sent and did not settle are lost: they count at their most."""
     which = leases.c.id == lease_id
     if is_expired:
         which &= leases.c.expires_at < await now(connection)
@@ -81,6 +82,9 @@ async def end_lease(connection: AsyncConnection, lease_id: str, *, is_expired: b
         return
     of_lease = delete(reservations).where(reservations.c.lease_id == lease_id).returning(*reservations.c)
     for row in (await connection.execute(of_lease)).mappings().all():
+        if not row["is_sent"]:
+            await _spend(connection, row, 0, 0)
+            continue
         lost = Call(
             id=row["id"],
             at=row["at"],
@@ -120,6 +124,7 @@ async def reserve(connection: AsyncConnection, asked: Reservation, caps: Caps) -
         "work_id": given.work_id,
         "tokens": given.output_tokens,
         "nano_usd": given.nano_usd,
+        "is_sent": 0,
     }
     await connection.execute(insert(reservations), row)
     await connection.execute(
@@ -131,6 +136,12 @@ async def reserve(connection: AsyncConnection, asked: Reservation, caps: Caps) -
         )
     )
     return given
+
+
+async def mark_sent(connection: AsyncConnection, call_id: str) -> bool:
+    """Note that a call goes out; False where its lease ended, so that it must not."""
+    marked = update(reservations).where(reservations.c.id == call_id).values(is_sent=1)
+    return (await connection.execute(marked)).rowcount == 1
 
 
 async def settle(connection: AsyncConnection, call: Call) -> bool:
