@@ -525,6 +525,8 @@ async def _sleep_on(engine: Engine, name: str, plan: Plan, quiet: bool, *, again
 
 def _learned_line(learned: LearnedContext) -> str:
     failed = f", {learned.failed_rounds} of them unreadable" if learned.failed_rounds else ""
+    if learned.by_hand:
+        return f"version {learned.version}: {learned.by_hand} by hand in version {learned.based_on}"
     came_of = f", begun with those of version {learned.based_on}" if learned.based_on else ""
     if learned.rolled_back_from:
         came_of += f", rolled back from version {learned.rolled_back_from}"
@@ -719,7 +721,8 @@ def show(
             _note(f"Stale, for the text they rest on changed: {len(stale)} of {len(learned.notes)} notes.")
         places = {section.fingerprint: section for section in context.sections}
         for note in learned.notes:
-            status = f"{note.status}, [red]stale[/red]" if note.id in stale else note.status
+            status = ", pinned" if note.is_pinned else ""
+            status = f"{note.status}{status}" + (", [red]stale[/red]" if note.id in stale else "")
             stdout.print(f"  [bold]{note.id}[/bold] {note.kind}, {status}: {escape(note.plain)}", highlight=False)
             for quoted in dict.fromkeys(_quoted(context.text, span, places) for span in note.evidence):
                 stdout.print(f"     [dim]· {escape(quoted)}[/dim]", highlight=False)
@@ -779,6 +782,9 @@ def _print_diff(found: Diff) -> None:
         line("+", "by", new)
     for note in found.added:
         line("+", "added", note)
+    for old, new in found.marked:
+        pinned = "" if old.is_pinned == new.is_pinned else "pinned" if new.is_pinned else "unpinned"
+        line("=", pinned if old.status == new.status else new.status, new)
     for note in found.kept:
         if note.id in found.stale_now:
             line("=", "kept", note)
@@ -787,6 +793,46 @@ def _print_diff(found: Diff) -> None:
         f"{len(found.replaced)} replaced, {len(found.retired)} retired, {len(found.stale)} stale",
         highlight=False,
     )
+
+
+@app.command()
+def note(
+    name: Name,
+    note_id: Annotated[str, typer.Argument(help="Id of a note of the newest version, such as n3.", metavar="ID")],
+    pin: Annotated[bool, typer.Option("--pin", help="Keep it through every sleep.")] = False,
+    unpin: Annotated[bool, typer.Option("--unpin", help="Let sleeps change it again.")] = False,
+    quarantine: Annotated[bool, typer.Option("--quarantine", help="Show it to no answer.")] = False,
+    release: Annotated[bool, typer.Option("--release", help="Show it to answers again.")] = False,
+    database: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Say by hand what becomes of a note, and publish that as a new version.
+
+    No sleep changes, drops or cuts a pinned note; if its evidence goes stale, it is quarantined. A quarantined note
+    is shown to no answer and to no sleep, and no sleep writes it again. Versions before stay as they are.
+
+    For example:
+
+      sleeptime note report n3 --pin
+
+      sleeptime note report n5 --quarantine
+
+      sleeptime note report n5 --release
+    """
+
+    async def work(engine: Engine) -> None:
+        told = ((pin, engine.pin), (unpin, engine.unpin), (quarantine, engine.quarantine), (release, engine.release))
+        for is_told, change in told:
+            if is_told:
+                learned = await change(name, note_id)
+                if as_json:
+                    _print_json(learned)
+                else:
+                    typer.echo(_learned_line(learned))
+
+    if pin + unpin + quarantine + release != 1:
+        raise typer.BadParameter("say one of --pin, --unpin, --quarantine and --release")
+    _run(work, database=database)
 
 
 @app.command()

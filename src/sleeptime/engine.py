@@ -31,8 +31,8 @@ import anyio
 import platformdirs
 
 from sleeptime.answerer import Answerer
+from sleeptime.core import holding, policy, staleness
 from sleeptime.core import ledger as accounts
-from sleeptime.core import policy, staleness
 from sleeptime.core.anticipation import was_anticipated
 from sleeptime.core.budget import Budget, Level
 from sleeptime.core.caps import Caps
@@ -47,6 +47,7 @@ from sleeptime.core.errors import (
     EmptyContextError,
     InputError,
     ModelNotChosenError,
+    NoteNotFoundError,
     NothingLearnedError,
     SleeptimeError,
     StoreError,
@@ -55,9 +56,10 @@ from sleeptime.core.errors import (
 from sleeptime.core.job import Job, Lease
 from sleeptime.core.ledger import Call, Ledger, Phase
 from sleeptime.core.messages import Completion, LogProb
-from sleeptime.core.notes import Draft, LearnedContext
+from sleeptime.core.notes import Draft, LearnedContext, Note
 from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Query, Sees
+from sleeptime.core.saving import Belief
 from sleeptime.core.staleness import Edit
 from sleeptime.core.triggers import Triggers
 from sleeptime.core.usage import PriceCard, Usage
@@ -459,7 +461,11 @@ class Engine:
                 id=_new_id("s"),
                 context_id=context.id,
                 plan=sleeper.identity(plan),
-                drafts=tuple(begin(changed, sample) for sample in range(plan.samples)) if changed else (),
+                drafts=tuple(
+                    draft
+                    for draft in (begin(changed, sample, context, newest) for sample in range(plan.samples))
+                    if draft.notes
+                ),
                 context_fingerprint=context.fingerprint,
                 sections=context.fingerprints,
                 based_on=changed.base.version if changed else None,
@@ -512,12 +518,12 @@ class Engine:
                     await self.store.end_sleep(sleep.id)
                 elif kept != list(sleep.drafts) and any(draft.notes for draft in kept):
                     partial = sleeper.joined(context, plan, kept, ["interrupted"], base)
-                    await self.store.publish(partial, sleep_id=None)
+                    await self.store.publish(partial, sleep_id=None, beside=holding.beside(context))
             raise
         if not learned.notes and changed is None:
             await self.store.end_sleep(sleep.id, job_id=job_id, outcome=outcome_of(learned))
             return learned
-        return await self.store.publish(learned, sleep_id=sleep.id, job_id=job_id)
+        return await self.store.publish(learned, sleep_id=sleep.id, job_id=job_id, beside=holding.beside(context))
 
     @contextmanager
     def _foreground(self, model_name: str) -> Generator[None]:
@@ -563,7 +569,7 @@ class Engine:
             if newest and (newest.notes, newest.sections) == (left.notes, left.sections):
                 await self.store.end_sleep(sleep.id)  # it was published when it was interrupted
             else:
-                await self.store.publish(left, sleep_id=sleep.id)
+                await self.store.publish(left, sleep_id=sleep.id, beside=holding.beside(context))
 
     async def diff(self, name: str, before: int | None = None, after: int | None = None) -> Diff:
         """Compare two versions; by default the newest with the one before it.
@@ -593,9 +599,69 @@ class Engine:
         if old.version == newest.version:
             raise InputError(f"Version {version} is the newest of {context.name!r} already; nothing was changed.")
         anew = replace(
-            old, version=0, created_at=self._now(), usage=Usage(), cost_usd=0.0, rolled_back_from=old.version
+            old,
+            version=0,
+            created_at=self._now(),
+            usage=Usage(),
+            cost_usd=0.0,
+            rolled_back_from=old.version,
+            by_hand=None,
         )
-        return await self.store.publish(anew, sleep_id=None)
+        return await self.store.publish(anew, sleep_id=None, beside=holding.beside(context))
+
+    async def pin(self, name: str, note_id: str) -> LearnedContext:
+        """Keep a note through every sleep to come: none changes, drops or cuts it. Publishes a version that says so.
+
+        One whose evidence goes stale is quarantined by the next sleep, until it is released.
+        Raises NothingLearnedError and NoteNotFoundError.
+        """
+        return await self._mark(name, note_id, "pinned", lambda note: replace(note, is_pinned=True))
+
+    async def unpin(self, name: str, note_id: str) -> LearnedContext:
+        """Undo `pin`."""
+        return await self._mark(name, note_id, "no longer pinned", lambda note: replace(note, is_pinned=False))
+
+    async def quarantine(self, name: str, note_id: str) -> LearnedContext:
+        """Show a note to no answer and no sleep, and let no sleep write it again. Publishes a version that says so.
+
+        Raises NothingLearnedError and NoteNotFoundError.
+        """
+        return await self._mark(name, note_id, "quarantined", lambda note: replace(note, status="quarantined"))
+
+    async def release(self, name: str, note_id: str) -> LearnedContext:
+        """Undo `quarantine`: the note is unverified again."""
+
+        def released(note: Note) -> Note:
+            return replace(note, status="unverified") if note.status == "quarantined" else note
+
+        return await self._mark(name, note_id, "released", released)
+
+    async def _mark(self, name: str, note_id: str, words: str, change: Callable[[Note], Note]) -> LearnedContext:
+        """Publish the newest version with one note changed by hand, unless it is so already."""
+        context = await self.store.context(name)
+        newest = await self.store.learned(context.id)
+        old = next((note for note in newest.notes if note.id == note_id), None) if newest else None
+        if newest is not None and old is not None and change(old) == old:
+            return newest
+
+        def by_hand(newest: LearnedContext) -> LearnedContext:
+            if not any(note.id == note_id for note in newest.notes):
+                raise NoteNotFoundError(context.name, note_id)
+            return replace(
+                newest,
+                notes=tuple(change(note) if note.id == note_id else note for note in newest.notes),
+                created_at=self._now(),
+                usage=Usage(),
+                cost_usd=0.0,
+                based_on=newest.version,
+                rolled_back_from=None,
+                by_hand=f"{note_id} {words}",
+            )
+
+        published = await self.store.amend(context.id, by_hand)
+        if published is None:
+            raise NothingLearnedError(context.name)
+        return published
 
     async def forecast(self, name: str, plan: Plan = Plan(), *, again: bool = False) -> Forecast:
         """Say what `sleep` may cost at most, without spending anything: nothing where nothing changed.
@@ -608,7 +674,7 @@ class Engine:
         sleeper = Sleeper(model, price, self._clock_s, self._now)
         newest = None if again else await self.store.learned(context.id)
         changed = _changes(context, sleeper, plan, newest)
-        draft = begin(changed, 0)
+        draft = begin(changed, 0, context, newest)
         room = await sleeper.room(context, plan, draft, changed)
         messages = sleeper.messages(context, plan, draft, changed)
         count = await model.count_tokens(messages, tools=sleeper.tools(plan, draft))
@@ -732,6 +798,17 @@ class Engine:
         Those that the guard or a cap holds back stand in their place, with that reason.
         """
         return await self._scheduler("pays").decisions(limit)
+
+    async def considered(self, watched: Sequence[Watched]) -> Sequence[Decision | None]:
+        """What would be decided on each now, before the guard; None where all of it has notes. Spends nothing."""
+        scheduler, taught = self._scheduler(self._where), await self.store.taught()
+        return [scheduler.decision(each, taught) if each.parts else None for each in watched]
+
+    async def without_notes(self, name: str) -> tuple[Belief, str]:
+        """What an answer without notes is believed to take here, in dollars or else in output tokens, and which."""
+        watched = await self.store.watched((await self.store.context(name)).id)
+        scheduler = self._scheduler(self._where)
+        return scheduler.without_notes(watched, await self.store.taught(watched.level)), scheduler.tariff.unit
 
     async def why(self, name: str, *, limit: int = 20) -> Sequence[Decided]:
         """The last decisions on a context and what came of them, newest first: each where the reason became another."""

@@ -48,7 +48,7 @@ from sleeptime.core.job import Job
 from sleeptime.core.ledger import DEFAULT_TEST_TOKEN_PRICE
 from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer
-from sleeptime.core.saving import Sizes, Tally, Tariff, band, believed
+from sleeptime.core.saving import Belief, Sizes, Tally, Tariff, band, believed
 from sleeptime.core.triggers import DAY_S, Trigger, Triggers, Waiting, fired, with_query
 from sleeptime.core.usage import PriceCard
 from sleeptime.core.watching import (
@@ -189,7 +189,11 @@ class Scheduler:
             return []
         taught = await self._fitted(await self.store.taught(), found)
         decisions = {each.name: self.decision(each, taught) for each in found}
-        plans = {each.name: await self._plan(each) for each in found if decisions[each.name].is_sleep}
+        plans = {
+            each.name: await self.plan(decisions[each.name], replace(await self._plan(each), budget=budget))
+            for each in found
+            if decisions[each.name].is_sleep
+        }
 
         def choose(same: Sequence[Watched], standing: Standing) -> Sequence[Looked]:
             before = [decisions[each.name] for each in same]
@@ -208,7 +212,7 @@ class Scheduler:
             job = Job(
                 id=job_id(),
                 context_id=watched.context_id,
-                plan=replace(plan, budget=self.budget(decision, budget)),
+                plan=plan,
                 queued_at=now,
                 trigger=trigger,
                 unit=prospect.unit,
@@ -402,7 +406,7 @@ class Scheduler:
 
     async def _spent(self, found: Sequence[Watched]) -> Mapping[str, Spending]:
         keys = self._accounts(found)
-        return await self.store.spent(keys) if keys else {}
+        return await self.store.spending(keys) if keys else {}
 
     def _left(self, standing: Standing, found: Sequence[Watched]) -> Left:
         """What the caps leave for sleeps on these contexts, behind those that are queued and calls under way."""
@@ -441,10 +445,18 @@ class Scheduler:
         await self.store.keep_prior(kind, prior, now_days)
         return replace(taught, priors={**taught.priors, kind: (now_days, prior)})
 
+    def without_notes(self, watched: Watched, taught: Taught) -> Belief:
+        """What an answer without notes is believed to take, in dollars, or output tokens where no price is known."""
+        one = self.tariff.test_price if self.tariff.unit == TOKENS else 1.0
+        return self._belief(watched, taught) * (_sizes(watched).cost_without(self.tariff) / one)
+
+    def _belief(self, watched: Watched, taught: Taught) -> Belief:
+        groups = (taught.tally("without"), taught.tally("without", watched.level))
+        return believed([*groups, watched.without])
+
     def _answers(self, watched: Watched, taught: Taught) -> float:
         """Believed ratio of what an answer without notes costs to what was predicted."""
-        groups = (taught.tally("without"), taught.tally("without", watched.level))
-        return believed([*groups, watched.without]).mean
+        return self._belief(watched, taught).mean
 
     def _savings(self, watched: Watched, taught: Taught) -> float:
         """Believed ratio of what notes save to what was predicted."""

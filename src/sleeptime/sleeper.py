@@ -26,6 +26,7 @@ from sleeptime.core.budget import Budget
 from sleeptime.core.changes import Changes
 from sleeptime.core.context import Context
 from sleeptime.core.errors import CapReached, ContextTooLongError, NotSupportedError, SleeptimeError
+from sleeptime.core.holding import held_draft
 from sleeptime.core.messages import Completion, Message, Tool
 from sleeptime.core.notes import Draft, LearnedContext, Revision, StopReason, concatenated
 from sleeptime.core.plan import Plan, StrategyName
@@ -103,7 +104,7 @@ class Sleeper:
         ended: dict[int, tuple[Draft, StopReason]] = {}
 
         async def one(sample: int) -> None:
-            draft = begun.get(sample) or begin(changes, sample)
+            draft = begun.get(sample) or begin(changes, sample, context, None)
             ended[sample] = await self._sample(context, plan, budget, draft, changes, on_draft)
 
         try:
@@ -170,8 +171,8 @@ class Sleeper:
         prompt = self.prompt(plan, draft)
         state = _state(plan, draft)
         if changes is None:
-            return prompt.render({"context": context.shown, "notes": prompt.notes(draft.notes), "state": state})
-        seen = changes.seen(draft.notes)
+            return prompt.render({"context": context.shown, "notes": prompt.notes(draft.seen), "state": state})
+        seen = changes.seen(draft.seen)
         state = f"{prompt.edited}\n\n{state}"
         return prompt.render({"context": changes.text, "notes": prompt.notes(seen), "state": state})
 
@@ -271,9 +272,9 @@ class Sleeper:
         )
 
 
-def begin(changes: Changes | None, sample: int) -> Draft:
-    """What a sample begins with: nothing, or the notes that an edit left standing."""
-    return changes.draft(sample) if changes else Draft(sample=sample)
+def begin(changes: Changes | None, sample: int, context: Context, newest: LearnedContext | None) -> Draft:
+    """What a sample begins with: the notes that an edit left standing, else those of the newest that a user holds."""
+    return changes.draft(sample) if changes else held_draft(newest, context, sample)
 
 
 def _state(plan: Plan, draft: Draft) -> str:

@@ -37,7 +37,7 @@ NOTES = (
     Note(id="n3", text=WILD, kind="plan", status="quarantined", sample=1),
 )
 
-NOTE_AT = "context_id, version, {}, id, kind, status, sample, question, text, evidence"
+NOTE_AT = "context_id, version, {}, id, kind, status, sample, question, text, evidence, pinned"
 
 
 def a_context(name: str = "boxes", *, body: str = "Seven boxes.\n\nFive more.", day: int = 0) -> Context:

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from sleeptime.core.context import Context, Section
-from sleeptime.core.notes import COMPLETE, Draft, LearnedContext, Note
+from sleeptime.core.holding import held_over
+from sleeptime.core.notes import COMPLETE, Draft, LearnedContext, Note, highest
 from sleeptime.core.staleness import new_sections, stale_ids
 
 LEAST_AROUND, MOST_AROUND = 50, 200
@@ -40,7 +41,7 @@ class Changes:
     """What a sleep on an edited text begins with.
 
     base        the version whose notes are kept
-    kept        its notes that still stand
+    kept        its notes that still stand, and stale ones that a user pinned or quarantined, which are hidden
     hidden      ids of kept notes that a round need not see
     notes_made  the highest number of a note's id in it, from which ids go on
     text        what is shown of the text, new parts marked; empty if nothing is left to think about
@@ -67,7 +68,10 @@ def changes(context: Context, base: LearnedContext) -> Changes:
     """Find what *context* asks of a sleep that begins with the notes of *base*."""
     sections, after = context.sections, context.fingerprints
     stale = stale_ids(base.notes, base.sections, after)
-    kept = tuple(note for note in base.notes if note.id not in stale)
+    stands = tuple(note for note in base.notes if note.id not in stale)
+    kept = tuple(
+        held_over(note, is_stale=note.id in stale) for note in base.notes if note.id not in stale or note.is_held
+    )
     quarantined = frozenset(note.id for note in kept if note.status == "quarantined")
     new = new_sections(base.sections, after)
     stretches = _stretches(sections, new)
@@ -79,7 +83,7 @@ def changes(context: Context, base: LearnedContext) -> Changes:
     shown = _merged([*_around(context, stretches), *((section.start, section.end) for section in again)])
     is_whole = (
         base.stop_reason not in COMPLETE
-        or 2 * len(kept) < len(base.notes)
+        or 2 * len(stands) < len(base.notes)
         or 2 * sum(end - start for start, end in _merged([*shown, *stretches])) > len(context.text)
     )
     if is_whole:
@@ -92,7 +96,7 @@ def changes(context: Context, base: LearnedContext) -> Changes:
         base=base,
         kept=kept,
         hidden=hidden,
-        notes_made=max((int(note.id[1:]) for note in base.notes if note.id[1:].isdecimal()), default=0),
+        notes_made=highest(base.notes),
         text=_marked(context.shown, stretches, shown) if stretches or again or is_whole else "",
         is_whole=is_whole,
     )

@@ -5,6 +5,7 @@
     added     in the later one alone
     retired   in the earlier one alone, though what it rests on was still in the text
     stale     in the earlier one alone, and what it rested on had changed
+    marked    the same words in both, and pinned, quarantined or released in between; it is kept as well
 
 Ids mean the same in two versions only where one began with the notes of the other; a rollback
 is the version that it publishes anew.
@@ -31,6 +32,7 @@ class Diff:
     replaced: tuple[tuple[Note, Note], ...]
     retired: tuple[Note, ...]
     stale: tuple[Note, ...]
+    marked: tuple[tuple[Note, Note], ...]
     stale_now: frozenset[str]
 
 
@@ -50,6 +52,8 @@ def diff(versions: Sequence[LearnedContext], before: int, after: int, context: C
     successors = {note.id for _, note in replaced}
     gone = [note for note in left.values() if note.id not in successors]
     stale_then = stale_ids(tuple(was.values()), old.sections, new.sections)
+    first = {(note.kind, note.plain): note for note in reversed(old.notes)}
+    pairs = [(first[note.kind, note.plain], note) for note in kept]
     return Diff(
         before=before,
         after=after,
@@ -58,6 +62,7 @@ def diff(versions: Sequence[LearnedContext], before: int, after: int, context: C
         replaced=tuple(replaced),
         retired=tuple(note for note in gone if note.id not in stale_then),
         stale=tuple(note for note in gone if note.id in stale_then),
+        marked=tuple((old, new) for old, new in pairs if (old.status, old.is_pinned) != (new.status, new.is_pinned)),
         stale_now=stale(new, context),
     )
 

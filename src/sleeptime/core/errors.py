@@ -85,6 +85,17 @@ class VersionNotFoundError(InputError):
         self.name, self.version = name, version
 
 
+class NoteNotFoundError(InputError):
+    """The newest version has no note with this id."""
+
+    def __init__(self, context: str, note_id: str) -> None:
+        super().__init__(
+            f"The newest version of {context!r} has no note {note_id!r}. `sleeptime show {context}` shows its notes."
+        )
+        self.context = context
+        self.note_id = note_id
+
+
 class NothingLearnedError(InputError):
     """The answer should see a learned context, and there is none."""
 

@@ -44,7 +44,7 @@ class Note:
 
     `question` is set for kind `anticipated`: `text` is then its answer. A note without
     `evidence` may rest on anything: any change of the text makes it stale. `sample` says
-    which of the parallel sleeps wrote it, from 0.
+    which of the parallel sleeps wrote it, from 0. What a user pinned or quarantined is held: no sleep changes it.
     """
 
     id: str
@@ -54,6 +54,11 @@ class Note:
     evidence: tuple[Span, ...] = ()
     status: NoteStatus = "unverified"
     sample: int = 0
+    is_pinned: bool = False
+
+    @property
+    def is_held(self) -> bool:
+        return self.is_pinned or self.status == "quarantined"
 
     @property
     def plain(self) -> str:
@@ -110,8 +115,13 @@ class Draft:
 
     @property
     def characters(self) -> int:
-        """Length of the text of c′ so far; what the cap counts."""
-        return sum(len(note.plain) for note in self.notes)
+        """Length of the text of c′ so far; what the cap counts. What is quarantined is no part of it."""
+        return sum(len(note.plain) for note in self.seen)
+
+    @property
+    def seen(self) -> tuple[Note, ...]:
+        """The notes that a round sees: all but the quarantined ones."""
+        return tuple(note for note in self.notes if note.status != "quarantined")
 
     def spent(self, usage: Usage, cost_usd: float | None) -> Draft:
         """Add one call's usage and cost."""
@@ -131,14 +141,18 @@ class Draft:
 
         A note that would pass the cap is cut at the cap if it replaces one or is the
         first, else refused; either is told to the model through `remarks`. Unknown ids are
-        refused the same way. A note whose text stands already is not added twice.
+        refused the same way. A note whose text stands already is not added twice. What a user pinned is neither
+        replaced nor retired, and what they quarantined is not written again.
         """
         notes = list(self.notes)
         made = self.notes_made
         remarks: list[str] = []
         for operation in revision.operations:
             at = next((i for i, note in enumerate(notes) if note.id == operation.id), None)
-            if operation.verb != "add" and at is None:
+            if operation.verb != "add" and at is not None and notes[at].is_pinned:
+                remarks.append(f"Note {operation.id} is pinned; it stays as it is.")
+                continue
+            if operation.verb != "add" and (at is None or notes[at].status == "quarantined"):
                 remarks.append(f"There is no note {operation.id}; nothing was changed for it.")
                 continue
             if operation.verb == "retire" and at is not None:
@@ -158,12 +172,16 @@ class Draft:
                 evidence=rests_on,
                 sample=self.sample,
             )
+            if any(other.status == "quarantined" and said(other) == said(note) for other in notes):
+                remarks.append("A note was refused: it says what was set aside as wrong.")
+                continue
             if old is None and any(other.plain == note.plain for other in notes):
                 continue
-            room = max_characters - sum(len(other.plain) for other in notes if other is not old)
+            others = [other for other in notes if other is not old and other.status != "quarantined"]
+            room = max_characters - sum(len(other.plain) for other in others)
             if len(note.plain) > room:
                 text = cut(note.text, room - len(note.plain) + len(note.text))
-                if (notes and old is None) or not text:
+                if (others and old is None) or not text:
                     remarks.append(f"A note of {len(note.plain)} characters was refused: only {max(0, room)} are left.")
                     continue
                 remarks.append(f"The text was {len(note.plain)} characters long and was cut to {room}.")
@@ -197,6 +215,7 @@ class LearnedContext:
     plan              the model and the settings of its sleep, as text; None where they were not kept
     based_on          the version whose notes it began with, if it did not begin anew
     rolled_back_from  the version it publishes anew, if it is a rollback; its usage is then none
+    by_hand           what a user changed in the version it is based on, such as "n3 pinned"; its usage is then none
     """
 
     context_id: str
@@ -217,6 +236,7 @@ class LearnedContext:
     plan: str | None = None
     based_on: int | None = None
     rolled_back_from: int | None = None
+    by_hand: str | None = None
 
     @property
     def shown(self) -> tuple[Note, ...]:
@@ -236,14 +256,14 @@ def concatenated(drafts: Sequence[Draft], kept: Sequence[Note] = ()) -> tuple[No
     """Join the notes of k parallel sleeps in order, numbered anew (the paper's way).
 
     Where they all began with notes *kept* of an earlier version, the first says what becomes of these,
-    the others add what is new, and ids stay.
+    the others add what is new, and ids stay. So too where they began with what a user holds.
     """
-    if not kept:
+    if not kept and not any(note.is_held for note in drafts[0].notes):
         notes = [note for draft in drafts for note in draft.notes]
         return tuple(replace(note, id=f"n{i}") for i, note in enumerate(notes, 1))
     first, *others = drafts
     joined = list(first.notes)
-    new = [note for draft in others for note in draft.notes if note not in kept]
+    new = [note for draft in others for note in draft.notes if note not in kept and not note.is_held]
     for number, note in enumerate(new, first.notes_made + 1):
         joined.append(replace(note, id=f"n{number}"))
     return tuple(joined)
@@ -255,6 +275,16 @@ def changed_share(before: Sequence[Note], after: Sequence[Note], kept: Sequence[
     total = sum(len(note.plain) for note in after if note.plain not in aside)
     written = sum(len(note.plain) for note in after if note.plain not in stood and note.plain not in aside)
     return written / total if total else 0.0
+
+
+def highest(notes: Sequence[Note]) -> int:
+    """The highest number among the ids of *notes*, from which new ids go on."""
+    return max((int(note.id[1:]) for note in notes if note.id[1:].isdecimal()), default=0)
+
+
+def said(note: Note) -> str:
+    """What tells notes apart for a user: their words, whatever their case and spaces."""
+    return " ".join(note.plain.casefold().split())
 
 
 def rendered(notes: Sequence[Note], style: Literal["text", "listed"]) -> str:

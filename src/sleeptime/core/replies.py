@@ -134,8 +134,9 @@ def rethinking_plain(completion: Completion, notes: Sequence[Note]) -> Revision:
 def _memory(text: str, notes: Sequence[Note]) -> Operation:
     if not text.strip():
         raise UnreadableReplyError("the new text is empty")
-    if notes:
-        return Operation(verb="replace", id=notes[0].id, text=text.strip())
+    memory = next((note for note in notes if not note.is_held), None)
+    if memory is not None:
+        return Operation(verb="replace", id=memory.id, text=text.strip())
     return Operation(verb="add", text=text.strip())
 
 

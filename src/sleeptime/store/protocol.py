@@ -14,6 +14,21 @@ from sleeptime.core.job import Job, JobState, Lease
 from sleeptime.core.ledger import Call, Totals
 from sleeptime.core.notes import Draft, LearnedContext
 from sleeptime.core.query import Answer
+from sleeptime.core.saved import Compared
+from sleeptime.core.shown import (
+    Asked,
+    Counts,
+    Filter,
+    Listed,
+    News,
+    Queued,
+    Row,
+    Sort,
+    Spent,
+    Taken,
+    Told,
+    UnderWay,
+)
 from sleeptime.core.triggers import Triggers
 from sleeptime.core.watching import Decided, Lesson, Looked, Standing, Taught, Watched
 
@@ -97,11 +112,24 @@ class Store(Protocol):
         ...
 
     async def publish(
-        self, learned: LearnedContext, *, sleep_id: str | None, job_id: str | None = None
+        self,
+        learned: LearnedContext,
+        *,
+        sleep_id: str | None,
+        job_id: str | None = None,
+        beside: Callable[[LearnedContext | None, LearnedContext], LearnedContext] | None = None,
     ) -> LearnedContext:
         """Keep *learned* as the next version, end its sleep and its job, in one transaction. Versions never change.
 
         With None no sleep ends. A sleep ends in one version: published again, it gives back that one.
+        *beside* makes of it what it should be beside the newest version at that moment.
+        """
+        ...
+
+    async def amend(self, context_id: str, change: Callable[[LearnedContext], LearnedContext]) -> LearnedContext | None:
+        """Publish what *change* makes of the newest version as the next one; None where there is none.
+
+        Of several at once each sees what the others made. Raises whatever *change* raises; then nothing was changed.
         """
         ...
 
@@ -277,10 +305,6 @@ class Store(Protocol):
         """Let all that lacks notes wait since the scheduled time *at*; False where that was done, or is the first."""
         ...
 
-    async def spent(self, accounts: Sequence[str]) -> Mapping[str, Spending]:
-        """What was spent and is set aside on accounts under the caps; those not spent on are left out."""
-        ...
-
     async def peers(self, kind: str, limit: int) -> Sequence[Seen]:
         """When contexts of one kind were asked, of up to *limit* of them, always the same ones."""
         ...
@@ -302,6 +326,66 @@ class Store(Protocol):
 
     async def decisions(self, context_id: str, *, limit: int = 20) -> Sequence[Decided]:
         """The last decisions on a context, newest first."""
+        ...
+
+    async def listed(
+        self, *, words: str = "", sort: Sort = "value", offset: int = 0, limit: int = 50
+    ) -> tuple[Sequence[Listed], int]:
+        """One page of the contexts whose names hold *words*, and how many there are in all."""
+        ...
+
+    async def line(self, context_id: str) -> Listed | None:
+        """The line of one context; None where it is not there."""
+        ...
+
+    async def counts(self) -> Counts:
+        """How many contexts there are, how many were slept on, and jobs that are not over."""
+        ...
+
+    async def told(self, limit: int) -> Sequence[Told]:
+        """The last decisions on any context, newest first."""
+        ...
+
+    async def under_way(self) -> Sequence[UnderWay]:
+        """The sleeps under way, with what they have kept so far."""
+        ...
+
+    async def queued(self, *, are_over: bool, limit: int, before: int | None = None) -> Sequence[Queued]:
+        """Jobs that are not over, oldest first, or those that are, newest first; *before* a place in the queue."""
+        ...
+
+    async def spent(self, *, by_day: bool, since: datetime | None = None) -> Sequence[Spent]:
+        """What was spent in each hour or day, by phase, oldest first."""
+        ...
+
+    async def first_hour(self) -> datetime | None:
+        """The hour of the first row of the ledger; None where it is empty."""
+        ...
+
+    async def compared(self) -> Mapping[str, Compared]:
+        """Sums over all contexts of what answers took with notes and without: "tokens", "usd" and "seconds"."""
+        ...
+
+    async def taken(self, context_id: str) -> Mapping[bool, Taken]:
+        """What the answers of one context took, by whether they had notes."""
+        ...
+
+    async def spending(self, accounts: Sequence[str]) -> Mapping[str, Spending]:
+        """What was spent and is set aside on accounts under the caps; those not spent on are left out."""
+        ...
+
+    async def rows(self, which: Filter, *, limit: int, before: int | None = None) -> Sequence[Row]:
+        """A page of the ledger, newest first; *before* a place in it."""
+        ...
+
+    async def asked(
+        self, *, context_id: str | None = None, work_id: str | None = None, limit: int = 50, before: int | None = None
+    ) -> Sequence[Asked]:
+        """A page of queries with their answers, newest first."""
+        ...
+
+    async def news(self, limit: int) -> Sequence[News]:
+        """The versions that sleeps published last, newest first."""
         ...
 
     async def aclose(self) -> None:

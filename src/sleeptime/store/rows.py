@@ -25,6 +25,7 @@ from sleeptime.core.watching import Decided, Part, Watched
 from sleeptime.store.protocol import Sleep
 
 Row = Mapping[Any, Any]  # Any: a column holds a text, a number, a time or nothing
+USAGE = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens")
 
 
 def context_row(context: Context) -> Row:
@@ -66,6 +67,7 @@ def learned_row(learned: LearnedContext) -> Row:
         "plan": learned.plan,
         "based_on": learned.based_on,
         "rolled_back_from": learned.rolled_back_from,
+        "by_hand": learned.by_hand,
     }
 
 
@@ -76,8 +78,9 @@ def note_rows(learned: LearnedContext) -> list[Row]:
             "context_id": learned.context_id,
             "version": learned.version,
             "position": position,
-            **_note_json(note),
+            **{name: value for name, value in _note_json(note).items() if name != "is_pinned"},
             "evidence": json.dumps(_spans_json(note.evidence)),
+            "pinned": int(note.is_pinned),
         }
         for position, note in enumerate(learned.notes)
     ]
@@ -89,7 +92,10 @@ def learned_of(row: Row, notes: Sequence[Row]) -> LearnedContext:
         context_id=row["context_id"],
         version=row["version"],
         context_fingerprint=row["context_fingerprint"],
-        notes=tuple(_note_of({**note, "evidence": json.loads(note["evidence"])}) for note in notes),
+        notes=tuple(
+            _note_of({**note, "evidence": json.loads(note["evidence"]), "is_pinned": bool(note["pinned"])})
+            for note in notes
+        ),
         strategy=row["strategy"],
         model=row["model"],
         prompt_fingerprint=row["prompt_fingerprint"],
@@ -104,6 +110,7 @@ def learned_of(row: Row, notes: Sequence[Row]) -> LearnedContext:
         plan=row["plan"],
         based_on=row["based_on"],
         rolled_back_from=row["rolled_back_from"],
+        by_hand=row["by_hand"],
     )
 
 
@@ -398,6 +405,7 @@ def _note_json(note: Note) -> Row:
         "question": note.question,
         "text": note.text,
         "evidence": _spans_json(note.evidence),
+        "is_pinned": note.is_pinned,
     }
 
 
@@ -410,6 +418,7 @@ def _note_of(row: Row) -> Note:
         evidence=tuple(Span(section=section, start=start, end=end) for section, start, end in row["evidence"]),
         status=row["status"],
         sample=row["sample"],
+        is_pinned=row.get("is_pinned", False),  # drafts written before notes could be pinned say nothing
     )
 
 

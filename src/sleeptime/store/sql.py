@@ -62,6 +62,21 @@ from sleeptime.core.job import Job, JobState, Lease
 from sleeptime.core.ledger import Call, Totals
 from sleeptime.core.notes import Draft, LearnedContext
 from sleeptime.core.query import Answer
+from sleeptime.core.saved import Compared
+from sleeptime.core.shown import (
+    Asked,
+    Counts,
+    Filter,
+    Listed,
+    News,
+    Queued,
+    Row,
+    Sort,
+    Spent,
+    Taken,
+    Told,
+    UnderWay,
+)
 from sleeptime.core.triggers import Triggers, quiet_days
 from sleeptime.core.watching import (
     UNDECIDED,
@@ -77,7 +92,7 @@ from sleeptime.core.watching import (
     outcome_of,
     rewatched,
 )
-from sleeptime.store import rows, tables, work
+from sleeptime.store import pages, rows, tables, work
 from sleeptime.store.protocol import Sleep, Summary
 from sleeptime.store.tables import (
     answers,
@@ -325,11 +340,17 @@ class SqlStore:
     # What was learned
 
     async def publish(
-        self, learned: LearnedContext, *, sleep_id: str | None, job_id: str | None = None
+        self,
+        learned: LearnedContext,
+        *,
+        sleep_id: str | None,
+        job_id: str | None = None,
+        beside: Callable[[LearnedContext | None, LearnedContext], LearnedContext] | None = None,
     ) -> LearnedContext:
         """Keep *learned* as the next version, end its sleep and its job, in one transaction. Versions never change.
 
         With None no sleep ends. A sleep ends in one version: published again, it gives back that one.
+        *beside* makes of it what it should be beside the newest version at that moment.
         """
         of_context = learned_contexts.c.context_id == learned.context_id
         async with self._writing() as connection:
@@ -344,10 +365,11 @@ class SqlStore:
                     return (await _versions(connection, learned.context_id, version=made))[0]
                 await connection.execute(delete(sleeps).where(sleeps.c.id == sleep_id))
             last = await connection.scalar(select(func.max(learned_contexts.c.version)).where(of_context))
+            if beside is not None:
+                newest = (await _versions(connection, learned.context_id, version=last))[0] if last else None
+                learned = beside(newest, learned)
             published = replace(learned, version=(last or 0) + 1)
-            await connection.execute(insert(learned_contexts), {**rows.learned_row(published), "sleep_id": sleep_id})
-            if published.notes:
-                await connection.execute(insert(notes), rows.note_rows(published))
+            await _insert_version(connection, published, sleep_id)
             row = (await connection.execute(select(contexts).where(contexts.c.id == learned.context_id))).mappings()
             before = await _watched(connection, learned.context_id)
             context = rows.context_of(row.one())
@@ -355,6 +377,22 @@ class SqlStore:
             if job_id is not None:
                 outcome = outcome_of(published)
                 await work.end_job(connection, job_id, "done", version=published.version, outcome=outcome)
+        return published
+
+    async def amend(self, context_id: str, change: Callable[[LearnedContext], LearnedContext]) -> LearnedContext | None:
+        """Publish what *change* makes of the newest version as the next one; None where there is none.
+
+        Of several at once each sees what the others made. Raises whatever *change* raises; then nothing was changed.
+        """
+        async with self._writing() as connection:
+            await _hold(connection, context_id)
+            of_context = learned_contexts.c.context_id == context_id
+            last = await connection.scalar(select(func.max(learned_contexts.c.version)).where(of_context))
+            if last is None:
+                return None
+            changed = change((await _versions(connection, context_id, version=last))[0])
+            published = replace(changed, version=last + 1)
+            await _insert_version(connection, published, None)
         return published
 
     async def learned(self, context_id: str, version: int | None = None) -> LearnedContext | None:
@@ -717,11 +755,6 @@ class SqlStore:
             await connection.execute(update(watched).where(watched.c.parts != "[]").values(**waits))
         return True
 
-    async def spent(self, accounts: Sequence[str]) -> Mapping[str, Spending]:
-        """What was spent and is set aside on accounts under the caps; those not spent on are left out."""
-        async with self._reading() as connection:
-            return await work.spent(connection, accounts)
-
     async def peers(self, kind: str, limit: int) -> Sequence[Seen]:
         """When contexts of one kind were asked, of up to *limit* of them, always the same ones: ids are random."""
         columns = (watched.c.added_days, watched.c.queries, watched.c.talks, watched.c.last_days)
@@ -779,6 +812,86 @@ class SqlStore:
         statement = of_context.order_by(decisions.c.position.desc()).limit(limit)
         async with self._reading() as connection:
             return [rows.decided_of(row) for row in (await connection.execute(statement)).mappings()]
+
+    # Pages
+
+    async def listed(
+        self, *, words: str = "", sort: Sort = "value", offset: int = 0, limit: int = 50
+    ) -> tuple[Sequence[Listed], int]:
+        """One page of the contexts whose names hold *words*, and how many there are in all."""
+        async with self._reading() as connection:
+            return await pages.listed(connection, words=words, sort=sort, offset=offset, limit=limit)
+
+    async def line(self, context_id: str) -> Listed | None:
+        """The line of one context; None where it is not there."""
+        async with self._reading() as connection:
+            return await pages.one(connection, context_id)
+
+    async def counts(self) -> Counts:
+        """How many contexts there are, how many were slept on, and jobs that are not over."""
+        async with self._reading() as connection:
+            return await pages.counts(connection)
+
+    async def told(self, limit: int) -> Sequence[Told]:
+        """The last decisions on any context, newest first."""
+        async with self._reading() as connection:
+            return await pages.told(connection, limit)
+
+    async def under_way(self) -> Sequence[UnderWay]:
+        """The sleeps under way, with what they have kept so far."""
+        async with self._reading() as connection:
+            return await pages.under_way(connection)
+
+    async def queued(self, *, are_over: bool, limit: int, before: int | None = None) -> Sequence[Queued]:
+        """Jobs that are not over, oldest first, or those that are, newest first; *before* a place in the queue."""
+        async with self._reading() as connection:
+            return await pages.queued(connection, are_over=are_over, limit=limit, before=before)
+
+    async def spent(self, *, by_day: bool, since: datetime | None = None) -> Sequence[Spent]:
+        """What was spent in each hour or day, by phase, oldest first."""
+        async with self._reading() as connection:
+            return await pages.spent(connection, by_day=by_day, since=since)
+
+    async def first_hour(self) -> datetime | None:
+        """The hour of the first row of the ledger; None where it is empty."""
+        async with self._reading() as connection:
+            return await pages.first_hour(connection)
+
+    async def compared(self) -> Mapping[str, Compared]:
+        """Sums over all contexts of what answers took with notes and without: "tokens", "usd" and "seconds"."""
+        async with self._reading() as connection:
+            return await pages.all_compared(connection)
+
+    async def taken(self, context_id: str) -> Mapping[bool, Taken]:
+        """What the answers of one context took, by whether they had notes."""
+        async with self._reading() as connection:
+            return await pages.taken(connection, context_id)
+
+    async def spending(self, accounts: Sequence[str]) -> Mapping[str, Spending]:
+        """What was spent and is set aside on accounts under the caps; those not spent on are left out."""
+        async with self._reading() as connection:
+            return await work.spent(connection, accounts)
+
+    async def rows(self, which: Filter, *, limit: int, before: int | None = None) -> Sequence[Row]:
+        """A page of the ledger, newest first; *before* a place in it."""
+        async with self._reading() as connection:
+            return await pages.ledger_rows(connection, which, limit=limit, before=before)
+
+    async def asked(
+        self, *, context_id: str | None = None, work_id: str | None = None, limit: int = 50, before: int | None = None
+    ) -> Sequence[Asked]:
+        """A page of queries with their answers, newest first."""
+        async with self._reading() as connection:
+            return await pages.asked(connection, context_id=context_id, work_id=work_id, limit=limit, before=before)
+
+    async def news(self, limit: int) -> Sequence[News]:
+        """The versions that sleeps published last, newest first."""
+        async with self._reading() as connection:
+            found = await pages.newest_versions(connection, limit)
+            return [
+                News(name=name, learned=(await _versions(connection, context_id, version=version))[0])
+                for context_id, name, version in found
+            ]
 
     def _insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
         """An INSERT that may say what happens on a conflict."""
@@ -940,6 +1053,12 @@ async def _versions(
     for note in await read(notes, "version", "position"):
         written[note["version"]].append(note)
     return [rows.learned_of(row, written[row["version"]]) for row in learned]
+
+
+async def _insert_version(connection: AsyncConnection, published: LearnedContext, sleep_id: str | None) -> None:
+    await connection.execute(insert(learned_contexts), {**rows.learned_row(published), "sleep_id": sleep_id})
+    if published.notes:
+        await connection.execute(insert(notes), rows.note_rows(published))
 
 
 async def _sleeps(connection: AsyncConnection, context_id: str, which: ColumnElement[bool]) -> list[Sleep]:

@@ -10,6 +10,7 @@
     leases, reservations, spending              who sleeps on what; calls under way; sums under the caps
     taught · portfolios · priors                what all contexts taught together; a trigger adds up what sleeps cost
     schedules                                   the last time of a schedule for which contexts were looked at
+    hours · compared                            the ledger by hour; what answers took by context: by triggers
 
 `HEAD` names the migration after which a database looks like this. Rows of versions
 and of the ledger are guarded by triggers, which only the migrations know.
@@ -38,7 +39,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0006"
+HEAD = "0010"
 VERSION_TABLE = "sleeptime_schema"
 
 _ESCAPE = "\ufdd0"  # a code point that Unicode sets aside for use inside a program
@@ -116,6 +117,7 @@ contexts = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("text", AnyText, nullable=False),
     UniqueConstraint("name", name="contexts_have_one_name"),
+    Index("contexts_by_age", "created_at", "name"),
 )
 
 learned_contexts = Table(
@@ -140,7 +142,9 @@ learned_contexts = Table(
     Column("plan", AnyText),
     Column("based_on", Integer),
     Column("rolled_back_from", Integer),
+    Column("by_hand", AnyText),
     UniqueConstraint("sleep_id", name="a_sleep_is_published_once"),
+    Index("learned_by_age", "created_at"),
 )
 
 notes = Table(
@@ -156,6 +160,7 @@ notes = Table(
     Column("question", AnyText),
     Column("text", AnyText, nullable=False),
     Column("evidence", Text, nullable=False),
+    Column("pinned", Integer, nullable=False, server_default="0"),
     ForeignKeyConstraint(
         ["context_id", "version"], ["learned_contexts.context_id", "learned_contexts.version"], ondelete="CASCADE"
     ),
@@ -228,6 +233,7 @@ answers = Table(
     Column("finish_reason", Text, nullable=False),
     UniqueConstraint("work_id", name="an_answer_is_kept_once"),
     Index("answers_by_context", "context_id", "at"),
+    Index("answers_by_age", "at", "position"),
 )
 
 jobs = Table(
@@ -318,6 +324,7 @@ watched = Table(
     Index("watched_by_wants", "wants"),
     Index("watched_by_waiting", "waits_days"),
     Index("watched_by_kind", "kind"),
+    Index("watched_by_queries", "queries"),
 )
 
 taught = Table(
@@ -370,6 +377,7 @@ decisions = Table(
     Column("job_id", AnyText),
     Index("decisions_by_context", "context_id", "position"),
     Index("decisions_by_job", "job_id"),
+    Index("decisions_by_age", "at", "position"),
 )
 
 schedules = Table(
@@ -377,4 +385,31 @@ schedules = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("at", UtcTime, nullable=False),
+)
+
+hours = Table(
+    "hours",
+    metadata,
+    Column("hour", Text, primary_key=True),  # of UTC: YYYY-MM-DD HH
+    Column("phase", Text, primary_key=True),
+    Column("has_notes", Integer, primary_key=True, autoincrement=False),
+    Column("calls", BigInteger, nullable=False),
+    Column("answers", BigInteger, nullable=False),  # that came back in it
+    *_usage(),
+    Column("cost_usd", Double, nullable=False),  # of the calls whose price is known
+    Column("unpriced", BigInteger, nullable=False),
+)
+
+compared = Table(
+    "compared",
+    metadata,
+    Column("context_id", AnyText, primary_key=True),  # no foreign key: what was spent was spent
+    Column("has_notes", Integer, primary_key=True, autoincrement=False),
+    Column("answers", BigInteger, nullable=False),
+    Column("priced", BigInteger, nullable=False),  # answers whose price is known
+    *(
+        Column(f"{name}{more}", Double, nullable=False)
+        for name in ("tokens", "seconds", "usd")
+        for more in ("", "_squares")
+    ),
 )
