@@ -34,7 +34,7 @@ from sleeptime.core import ledger as accounts
 from sleeptime.core import policy, staleness
 from sleeptime.core.anticipation import was_anticipated
 from sleeptime.core.budget import Budget, Level
-from sleeptime.core.caps import Caps, Reservation
+from sleeptime.core.caps import Caps, Reservation, Spending
 from sleeptime.core.changes import Changes, changes
 from sleeptime.core.context import Context, check_text
 from sleeptime.core.deciding import Decision
@@ -84,6 +84,11 @@ def home(environ: Mapping[str, str]) -> Path:
     """Where data lives: `$SLEEPTIME_HOME`, else the platform's data directory."""
     given = environ.get("SLEEPTIME_HOME")
     return Path(given).expanduser() if given else Path(platformdirs.user_data_dir("sleeptime", appauthor=False))
+
+
+def database_in(environ: Mapping[str, str], given: str | Path | None = None) -> str | Path:
+    """Where the database is: as *given*, else `$SLEEPTIME_DATABASE`, else a file in `home()`."""
+    return given or environ.get("SLEEPTIME_DATABASE") or home(environ) / DATABASE_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +160,7 @@ class Engine:
         cls,
         *,
         database: str | Path | None = None,
+        schema: str | None = None,
         model: str | Model | None = None,
         sleep_model: str | Model | None = None,
         prices: Path | None = None,
@@ -167,6 +173,7 @@ class Engine:
         """Open the store and close everything at the end.
 
         database     a path or URL; else `$SLEEPTIME_DATABASE`, else a file in `home()`
+        schema       of a PostgreSQL database, to keep all tables apart from those of others in it
         model        `provider:model` for answers; else `$SLEEPTIME_MODEL`
         sleep_model  the one that sleeps; else `$SLEEPTIME_SLEEP_MODEL`, else the same
         prices       a TOML file of price cards; else `prices.toml` in `home()` if there is one
@@ -187,7 +194,7 @@ class Engine:
             settings = replace(settings, caps=caps)
         if lease_s is not None:
             settings = replace(settings, worker=WorkerSettings(lease_s=lease_s))
-        store = await open_store(database or environ.get("SLEEPTIME_DATABASE") or place / DATABASE_FILE)
+        store = await open_store(database_in(environ, database), schema=schema)
         engine = cls(
             store,
             model=model,
@@ -677,11 +684,23 @@ class Engine:
                 return name
             raise
 
-    async def calls(self, name: str | None = None, *, limit: int | None = None) -> Sequence[Call]:
-        """Rows of the ledger, oldest first; of one context if *name* is given."""
+    async def calls(
+        self, name: str | None = None, *, limit: int | None = None, before: str | None = None
+    ) -> Sequence[Call]:
+        """Rows of the ledger, oldest first, of one context if *name* is given; with *limit* the newest that many.
+
+        *before* is the id of a row: only rows older than it.
+        """
         await self.store.reap()
         context_id = await self.context_id(name) if name else None
-        return await self.store.calls(context_id=context_id, limit=limit)
+        return await self.store.calls(context_id=context_id, limit=limit, before=before)
+
+    async def capped(self) -> Mapping[str, Spending]:
+        """What was spent today and this month on sleep, of what the caps allow; see `settings.caps`."""
+        day = self._now().astimezone(UTC)
+        accounts = {"day": f"day:{day:%Y-%m-%d}", "month": f"month:{day:%Y-%m}"}
+        spent = await self.store.spent(list(accounts.values()))
+        return {name: spent.get(account, Spending()) for name, account in accounts.items()}
 
     def price_card(self, model_name: str) -> PriceCard | None:
         """Find what a model's tokens cost today: a card of the user's, else a published price, else None."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from sleeptime.core.caps import Caps, Reservation
+from sleeptime.core.caps import Caps, Reservation, Spending
 from sleeptime.core.context import Context
 from sleeptime.core.forecasting import Prior, Seen
 from sleeptime.core.job import Job, JobState, Lease
+from sleeptime.core.keys import ApiKey
 from sleeptime.core.ledger import Call, Totals
 from sleeptime.core.notes import Draft, LearnedContext
 from sleeptime.core.query import Answer
@@ -194,9 +195,30 @@ class Store(Protocol):
         ...
 
     async def calls(
-        self, *, context_id: str | None = None, work_id: str | None = None, limit: int | None = None
+        self,
+        *,
+        context_id: str | None = None,
+        work_id: str | None = None,
+        limit: int | None = None,
+        before: str | None = None,
     ) -> Sequence[Call]:
-        """Rows of the ledger, oldest first; with *limit* the newest that many."""
+        """Rows of the ledger, oldest first; with *limit* the newest that many, with *before* those older than it."""
+        ...
+
+    async def spent(self, accounts: Sequence[str]) -> Mapping[str, Spending]:
+        """What was spent under the caps, of those *accounts* that have spent anything."""
+        ...
+
+    async def add_key(self, key: ApiKey) -> None:
+        """Keep a new API key."""
+        ...
+
+    async def keys(self, *, digest: str | None = None) -> Sequence[ApiKey]:
+        """All API keys, oldest first, the revoked ones too; or the one with this hash."""
+        ...
+
+    async def revoke_key(self, key_id: str, at: datetime) -> ApiKey:
+        """Let an API key open nothing any more. Raises KeyNotFoundError."""
         ...
 
     async def totals(self) -> Sequence[Totals]:

@@ -9,6 +9,7 @@
     calls                                       the ledger: appended to, outlives its contexts
     leases, reservations, spending              who sleeps on what; calls under way; sums under the caps
     taught · portfolios · priors                what all contexts taught together; a trigger adds up what sleeps cost
+    api_keys                                    who may ask a server, as hashes
 
 `HEAD` names the migration after which a database looks like this. Rows of versions
 and of the ledger are guarded by triggers, which only the migrations know.
@@ -37,7 +38,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0004"
+HEAD = "0009"
 VERSION_TABLE = "sleeptime_schema"
 
 _ESCAPE = "\ufdd0"  # a code point that Unicode sets aside for use inside a program
@@ -357,4 +358,17 @@ decisions = Table(
     Column("bound", Double, nullable=False),
     Column("outcome", AnyText, nullable=False),
     Index("decisions_by_context", "context_id", "position"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("label", AnyText, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("is_admin", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("revoked_at", UtcTime),
+    UniqueConstraint("digest", name="a_secret_is_one_key"),
 )

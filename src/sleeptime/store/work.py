@@ -13,6 +13,7 @@ This file does not know when work is begun or given up.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Insert, Table, and_, delete, exists, func, insert, or_, select, update
@@ -185,10 +186,12 @@ async def _accounts(connection: AsyncConnection, keys: Sequence[str]) -> Mapping
     new = [{"account": key, **nothing} for key in sorted(keys)]
     await connection.execute(_if_new(connection, spending, new))
     found = select(spending).where(spending.c.account.in_(keys)).order_by(spending.c.account).with_for_update()
-    return {
-        row["account"]: Spending(**{name: row[name] for name in nothing})
-        for row in (await connection.execute(found)).mappings()
-    }
+    return {row["account"]: spending_of(row) for row in (await connection.execute(found)).mappings()}
+
+
+def spending_of(row: rows.Row) -> Spending:
+    """Read an account."""
+    return Spending(**{each.name: row[each.name] for each in fields(Spending)})
 
 
 # Jobs
