@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sleeptime.core.errors import KeyNotFoundError
 from sleeptime.core.keys import ApiKey
+from sleeptime.store.rows import Row
 from sleeptime.store.tables import api_keys
 
 
@@ -28,8 +29,7 @@ async def listed(connection: AsyncConnection, *, digest: str | None = None) -> S
     statement = select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id)
     if digest is not None:
         statement = statement.where(api_keys.c.digest == digest)
-    found = (await connection.execute(statement)).mappings()
-    return [ApiKey(**{**row, "is_admin": bool(row["is_admin"])}) for row in found]
+    return [key_of(row) for row in (await connection.execute(statement)).mappings()]
 
 
 async def revoke(connection: AsyncConnection, key_id: str, at: datetime) -> ApiKey:
@@ -40,3 +40,16 @@ async def revoke(connection: AsyncConnection, key_id: str, at: datetime) -> ApiK
     if not found:
         raise KeyNotFoundError(key_id)
     return found[0]
+
+
+def key_of(row: Row) -> ApiKey:
+    """Read a key."""
+    return ApiKey(
+        id=row["id"],
+        label=row["label"],
+        tenant=row["tenant"],
+        digest=row["digest"],
+        is_admin=bool(row["is_admin"]),
+        created_at=row["created_at"],
+        revoked_at=row["revoked_at"],
+    )
