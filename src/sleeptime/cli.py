@@ -37,6 +37,7 @@ from sleeptime.core.ledger import DEFAULT_TEST_TOKEN_PRICE
 from sleeptime.core.plan import MAX_CHARACTERS, STRATEGIES, Plan
 from sleeptime.core.query import SEES
 from sleeptime.evals.commands import app as eval_app
+from sleeptime.server.commands import app as server_app
 
 if TYPE_CHECKING:  # the engine brings the database and model libraries, which --help does not need
     from sleeptime.core.deciding import Decision
@@ -68,6 +69,7 @@ app = typer.Typer(
 )
 
 app.add_typer(eval_app, name="eval")
+app.add_typer(server_app)
 
 MOST_VERSIONS = 2**31 - 1  # what a database can count to
 LOGGED_STEPS = 20  # shorter work is not worth lines in a log

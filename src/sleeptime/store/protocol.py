@@ -64,6 +64,10 @@ class Store(Protocol):
         """Where the data is, without credentials."""
         ...
 
+    async def is_current(self) -> bool:
+        """Whether the schema is the one this program knows."""
+        ...
+
     async def add_context(self, context: Context) -> Context:
         """Keep *context*. The same name with the same text is the one already stored.
 
