@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import uvicorn
 
 from sleeptime import Engine
 from sleeptime.core.messages import Message
@@ -20,6 +24,13 @@ from sleeptime.server.tenants import Tenants
 from sleeptime.settings import ServeSettings
 
 BASE_URL = "http://127.0.0.1"
+PRICES = """
+[[card]]
+model = "scripted"
+dated = 2026-11-01
+input_usd_per_mtok = 1.0
+output_usd_per_mtok = 10.0
+"""
 
 
 def says(messages: Sequence[Message], _options: Options) -> str:
@@ -35,6 +46,7 @@ class Served:
 
     tenants: Tenants
     app: Any
+    loop: asyncio.AbstractEventLoop
 
     def client(self, **headers: str) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url=BASE_URL, headers=headers)
@@ -57,13 +69,49 @@ async def served(
 ) -> AsyncGenerator[Served]:
     """Run the application without a network."""
     model = model or ScriptedModel(says, abilities=Abilities(tools=False))
+    (place / "prices.toml").write_text(PRICES)
 
     def open_engine(**where: Any) -> Any:
-        return Engine.open(**where, model=model, worker=worker, environ={"SLEEPTIME_HOME": str(place / "home")})
+        return Engine.open(
+            **where,
+            model=model,
+            prices=place / "prices.toml",
+            worker=worker,
+            environ={"SLEEPTIME_HOME": str(place / "home")},
+        )
 
     tenants = Tenants(database or place / "sleeptime.db", open_engine)
     app = application(tenants, settings or ServeSettings(), **parts)
     try:
-        yield Served(tenants=tenants, app=app)
+        yield Served(tenants=tenants, app=app, loop=asyncio.get_running_loop())
     finally:
         await tenants.aclose()
+
+
+@contextmanager
+def listening(place: Path, *, settings: ServeSettings | None = None, **more: Any) -> Iterator[tuple[Served, str]]:
+    """Run the application on a port of loopback, in a thread with a loop of its own; gives it with its URL."""
+    begun: Future[tuple[Served, int, asyncio.Event]] = Future()
+
+    async def run() -> None:
+        over = asyncio.Event()
+        async with served(place, settings=settings, **more) as server:
+            config = uvicorn.Config(server.app, port=0, log_config=None, lifespan="on")
+            uvicorn_server = uvicorn.Server(config)
+            serving = asyncio.create_task(uvicorn_server.serve())
+            while not uvicorn_server.started:  # noqa: ASYNC110  # uvicorn has no event for it
+                await asyncio.sleep(0.01)
+            port = uvicorn_server.servers[0].sockets[0].getsockname()[1]
+            begun.set_result((server, port, over))
+            await over.wait()
+            uvicorn_server.should_exit = True
+            await serving
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    server, port, over = begun.result(timeout=30)
+    try:
+        yield server, f"http://127.0.0.1:{port}"
+    finally:
+        server.loop.call_soon_threadsafe(over.set)
+        thread.join()

@@ -1,4 +1,4 @@
-"""An operation of the REST interface as a value, the route made of it, and the document made of them all.
+"""An operation of the REST interface as a value, the routes made of such, and the document made of them all.
 
     Operation(method, path, run, where, body, replies)  → Route, and a path item of OpenAPI 3.1
 
@@ -31,6 +31,12 @@ from sleeptime.server.app import engine_of
 _IN_PATH = re.compile(r"\{(\w+)\}")
 Given = TypeVar("Given", bound=BaseModel)
 _REF = "#/components/schemas/{model}"
+_EVENT: Mapping[str, Any] = {
+    "type": "object",
+    "description": "An event; its data is JSON.",
+    "properties": {"event": {"enum": ["text", "answer", "error"]}, "data": {"type": "string"}},
+    "required": ["event", "data"],
+}
 ALWAYS: Mapping[int, str] = {
     401: "no key, or one that opens nothing",
     403: "asked for by a page of another origin",
@@ -92,20 +98,13 @@ class Operation:
     streams: bool = False
     errors: Sequence[int] = field(default=())
 
-    @property
-    def route(self) -> Route:
-        """The operation as a route."""
-
-        async def endpoint(request: Request) -> Response:
-            given: list[BaseModel] = [self._where(request)]
-            if self.body is not None:
-                given.append(await _body(self.body, request))
-            made = await self.run(engine_of(request), *given)
-            if isinstance(made, Response):
-                return made
-            return failures.JsonReply(plain(made), next(iter(self.replies)))
-
-        return Route(self.path, endpoint, methods=[self.method], name=self.run.__name__)
+    async def reply(self, request: Request) -> Response:
+        """Do what is asked for."""
+        given: list[BaseModel] = [self._where(request)]
+        if self.body is not None:
+            given.append(await _body(self.body, request))
+        made = await self.run(engine_of(request), *given)
+        return made if isinstance(made, Response) else failures.JsonReply(plain(made), next(iter(self.replies)))
 
     def _where(self, request: Request) -> Where:
         asked = request.query_params
@@ -114,6 +113,21 @@ class Operation:
         if clash := sorted(set(asked) & set(request.path_params)):
             raise InputError(f"{clash[0]}: stands in the path, and not in the query.")
         return _checked(lambda: self.where.model_validate({**asked, **request.path_params}))
+
+
+def routes_of(operations: Sequence[Operation]) -> Sequence[Route]:
+    """A route for each path, which knows all its methods, so that others are told which those are."""
+    by_path: dict[str, dict[str, Operation]] = {}
+    for operation in operations:
+        by_path.setdefault(operation.path, {})[operation.method] = operation
+
+    def route(path: str, methods: Mapping[str, Operation]) -> Route:
+        async def endpoint(request: Request) -> Response:
+            return await methods["GET" if request.method == "HEAD" else request.method].reply(request)
+
+        return Route(path, endpoint, methods=list(methods))
+
+    return [route(path, methods) for path, methods in by_path.items()]
 
 
 def shape(title: str, of: type[Any] | None = None, /, **more: Any) -> type[BaseModel]:  # Any: types of fields
@@ -208,7 +222,7 @@ def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapp
 def _reply(operation: Operation, schema: Mapping[str, Any]) -> dict[str, Any]:
     told = _json(schema, "done")
     if operation.streams:
-        told["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+        told["content"]["text/event-stream"] = {"schema": _EVENT}
     return told
 
 

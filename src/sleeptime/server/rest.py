@@ -13,7 +13,8 @@ import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, ConfigDict, Field
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -22,7 +23,7 @@ from sleeptime.core import wire
 from sleeptime.core.budget import Budget, Level
 from sleeptime.core.caps import NANO
 from sleeptime.core.diff import Diff
-from sleeptime.core.errors import InputError, JobNotFoundError, SleeptimeError, VersionNotFoundError
+from sleeptime.core.errors import JobNotFoundError, SleeptimeError, VersionNotFoundError
 from sleeptime.core.job import Job, JobState
 from sleeptime.core.ledger import DEFAULT_TEST_TOKEN_PRICE
 from sleeptime.core.notes import LearnedContext
@@ -31,15 +32,27 @@ from sleeptime.core.query import Answer, Sees
 from sleeptime.engine import Engine
 from sleeptime.server import shapes
 from sleeptime.server.failures import JsonReply, told
-from sleeptime.server.operations import Body, Operation, Where, document
+from sleeptime.server.operations import Body, Operation, Where, document, routes_of
 
 MOST_IN_A_PAGE = 1000
 MOST_VERSIONS = 2**31 - 1
+MOST_SAMPLES = 100
+BUDGET = r"^(v?[0-4]|minimal|low|medium|high|(think|thinking|force|extend):[1-9][0-9]{0,8})$"
 
-Count = Annotated[int, Field(ge=1, le=MOST_VERSIONS)]
-Cap = Annotated[int, Field(ge=1, le=10**12)]
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 3.0 is 3."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+AsWhole = BeforeValidator(_whole)
+Count = Annotated[int, Field(ge=1, le=MOST_VERSIONS), AsWhole]
+Cap = Annotated[int, Field(ge=MOST_SAMPLES, le=10**12, description="A token a sample, at least."), AsWhole]
 Money = Annotated[float, Field(gt=0, le=1e9)]
 Limit = Annotated[int, Field(ge=1, le=MOST_IN_A_PAGE, description="How many, at most.")]
+
+
+Text = Annotated[str, Field(pattern=r"\S", description="Not white space alone.")]
 
 
 # Contexts
@@ -56,12 +69,12 @@ class Page(Where):
 
 class NewContext(Body):
     name: Annotated[str, Field(min_length=1)]
-    text: Annotated[str, Field(min_length=1)]
+    text: Text
     source: str = ""
 
 
 class NewText(Body):
-    text: Annotated[str, Field(min_length=1)]
+    text: Text
     append: bool = False
     source: str | None = None
 
@@ -104,11 +117,11 @@ async def forget_context(engine: Engine, where: InContext) -> object:
 
 class HowToSleep(Body):
     strategy: StrategyName = "notes"
-    samples: Annotated[int, Field(ge=1, le=100)] = 1
+    samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES), AsWhole] = 1
     effort: Literal["minimal", "low", "medium", "high"] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    max_characters: Cap = MAX_CHARACTERS
-    max_rounds: Annotated[int, Field(ge=1, le=1000)] = 10
+    temperature: Annotated[float, Field(gt=0, le=2, description="Else 0, or 0.8 for several samples.")] | None = None
+    max_characters: Annotated[int, Field(ge=1, le=10**9), AsWhole] = MAX_CHARACTERS
+    max_rounds: Annotated[int, Field(ge=1, le=1000), AsWhole] = 10
     max_output_tokens: Cap | None = None
     max_cost_usd: Money | None = None
     again: Annotated[bool, Field(description="Think about the whole text, whatever is known of it.")] = False
@@ -132,9 +145,18 @@ class NewSleep(HowToSleep):
 
 
 class NewQuestion(Body):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {
+                "properties": {"sees": {"const": "context"}, "version": {"type": "integer"}},
+                "required": ["sees", "version"],
+            }
+        }
+    )
+
     question: Annotated[str, Field(min_length=1)]
     budget: Annotated[
-        str, Field(description="0 to 4 (verbosity), low, medium, high, think:N, force:N or extend:N tokens.")
+        str, Field(pattern=BUDGET, description="0 to 4 (verbosity), low, medium, high, think:N, force:N or extend:N.")
     ] = "3"
     sees: Sees | None = None
     version: Count | None = None
@@ -391,7 +413,7 @@ def _page(
     if after is not None:
         start = next((at + 1 for at, each in enumerate(items) if key(each) == after), -1)
         if start < 0:
-            raise InputError(f"after: {after!r} ends no page. Begin again without it.")
+            raise HTTPException(404, f"after: {after!r} ends no page. Begin again without it.")
     shown = items[start : start + limit]
     return {name: shown, "next": key(shown[-1]) if start + limit < len(items) else None}
 
@@ -403,7 +425,9 @@ OPERATIONS: Sequence[Operation] = (
     Operation(
         method="POST", path="/v1/contexts", run=add_context, body=NewContext, replies={201: shapes.Added}, errors=(409,)
     ),
-    Operation(method="GET", path="/v1/contexts", run=list_contexts, where=Page, replies={200: shapes.Contexts}),
+    Operation(
+        method="GET", path="/v1/contexts", run=list_contexts, where=Page, replies={200: shapes.Contexts}, errors=_THERE
+    ),
     Operation(
         method="GET", path=_CONTEXT, run=show_context, where=InContext, replies={200: shapes.Shown}, errors=_THERE
     ),
@@ -440,7 +464,7 @@ OPERATIONS: Sequence[Operation] = (
         where=InContext,
         body=HowToSleep,
         replies={200: shapes.Forecasted},
-        errors=_THERE,
+        errors=_POSSIBLE,
     ),
     Operation(
         method="POST",
@@ -487,11 +511,13 @@ OPERATIONS: Sequence[Operation] = (
         replies={200: shapes.Answers},
         errors=_THERE,
     ),
-    Operation(method="GET", path="/v1/ledger", run=ledger, where=Accounts, replies={200: shapes.LedgerPage}),
+    Operation(
+        method="GET", path="/v1/ledger", run=ledger, where=Accounts, replies={200: shapes.LedgerPage}, errors=_THERE
+    ),
     Operation(
         method="GET", path="/v1/ledger/calls", run=list_calls, where=Calls, replies={200: shapes.Calls}, errors=_THERE
     ),
-    Operation(method="GET", path="/v1/jobs", run=list_jobs, where=Jobs, replies={200: shapes.Jobs}),
+    Operation(method="GET", path="/v1/jobs", run=list_jobs, where=Jobs, replies={200: shapes.Jobs}, errors=_THERE),
     Operation(
         method="GET", path="/v1/jobs/{job}", run=show_job, where=InJob, replies={200: shapes.QueuedJob}, errors=_THERE
     ),
@@ -518,4 +544,4 @@ def routes() -> Sequence[Route]:
     async def openapi(_request: Request) -> Response:
         return JsonReply(written)
 
-    return [*(operation.route for operation in OPERATIONS), Route("/openapi.json", openapi, methods=["GET"])]
+    return [*routes_of(OPERATIONS), Route("/openapi.json", openapi, methods=["GET"])]
