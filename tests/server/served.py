@@ -82,10 +82,28 @@ async def served(
 
     tenants = Tenants(database or place / "sleeptime.db", open_engine)
     app = application(tenants, settings or ServeSettings(), **parts)
-    try:
+    async with begun(app):
         yield Served(tenants=tenants, app=app, loop=asyncio.get_running_loop())
+
+
+@asynccontextmanager
+async def begun(app: Any) -> AsyncGenerator[None]:
+    """Begin and end an application as a server does."""
+    told: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+    done: asyncio.Queue[str] = asyncio.Queue()
+
+    async def send(message: dict[str, str]) -> None:
+        await done.put(message["type"])
+
+    running = asyncio.create_task(app({"type": "lifespan", "state": {}}, told.get, send))
+    await told.put({"type": "lifespan.startup"})
+    assert await done.get() == "lifespan.startup.complete"
+    try:
+        yield
     finally:
-        await tenants.aclose()
+        await told.put({"type": "lifespan.shutdown"})
+        assert await done.get() == "lifespan.shutdown.complete"
+        await running
 
 
 @contextmanager
@@ -96,7 +114,7 @@ def listening(place: Path, *, settings: ServeSettings | None = None, **more: Any
     async def run() -> None:
         over = asyncio.Event()
         async with served(place, settings=settings, **more) as server:
-            config = uvicorn.Config(server.app, port=0, log_config=None, lifespan="on")
+            config = uvicorn.Config(server.app, port=0, log_config=None, lifespan="off")
             uvicorn_server = uvicorn.Server(config)
             serving = asyncio.create_task(uvicorn_server.serve())
             while not uvicorn_server.started:  # noqa: ASYNC110  # uvicorn has no event for it

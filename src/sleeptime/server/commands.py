@@ -1,4 +1,4 @@
-"""`sleeptime serve` and `sleeptime keys …`: parse, call, print.
+"""`sleeptime serve`, `sleeptime mcp` and `sleeptime keys …`: parse, call, print.
 
 Heavy modules are imported inside commands, so that `sleeptime --help` is quick.
 """
@@ -103,9 +103,9 @@ def serve(
         tenants = Tenants(database_in(os.environ, database), open_engine)
         try:
             await serving.check_address(tenants, settings.serve.host)
-            await serving.serve(
-                serving.application(tenants, settings.serve), settings.serve, on_ready=_tell(settings.serve.host)
-            )
+            parts, pages = serving.found_parts(settings)
+            app = serving.application(tenants, settings.serve, parts=parts, pages=pages)
+            await serving.serve(app, settings.serve, on_ready=_tell(settings.serve.host))
         finally:
             await tenants.aclose()
 
@@ -115,6 +115,32 @@ def serve(
 def _tell(host: str) -> Callable[[int], None]:
     shown = f"[{host}]" if ":" in host else host
     return lambda port: _note(f"Listening on http://{shown}:{port}. Ctrl-C lets replies under way end.")
+
+
+@app.command("mcp")
+def serve_mcp(
+    model: Model = None,
+    database: Database = None,
+) -> None:
+    """Serve contexts to an agent over MCP, on stdin and stdout.
+
+    Tools: add_context, ask, learned_context, sleep_now, ledger. `sleeptime serve` serves the same at /mcp.
+    The protocol's library comes with the extra called mcp.
+
+    For example, in the settings of an agent:
+
+      {"mcpServers": {"sleeptime": {"command": "sleeptime", "args": ["mcp", "--model", "openai:gpt-5-mini"]}}}
+    """
+
+    async def work() -> None:
+        # The protocol's library is an extra, and no other command needs it.
+        from sleeptime.engine import Engine, database_in  # noqa: PLC0415  # as above
+        from sleeptime.server.mcp import run_stdio  # noqa: PLC0415  # as above
+
+        async with Engine.open(database=database_in(os.environ, database), model=model) as engine:
+            await run_stdio(engine)
+
+    _await(work)
 
 
 @keys.command("create")

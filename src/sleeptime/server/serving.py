@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 
 import uvicorn
 from starlette.requests import HTTPConnection, Request
@@ -25,7 +28,7 @@ from sleeptime.server.access import Access, Guarded, is_loopback
 from sleeptime.server.app import Part, create_app, running
 from sleeptime.server.limits import LoadLimited, SizeLimited
 from sleeptime.server.tenants import Tenants
-from sleeptime.settings import ServeSettings
+from sleeptime.settings import ServeSettings, Settings
 
 OF_THE_PROXY = ("models", "chat/completions", "responses", "embeddings")
 
@@ -49,7 +52,7 @@ def application(
         *rest.routes(),
         *(route for part in parts for route in part.routes),
         *pages,
-        *_without_upstream(),
+        *_hints(),
     ]
     app: ASGIApp = create_app(find, routes=routes, lifespan=running(parts, tenants.aclose))
     return SizeLimited(Guarded(LoadLimited(app, settings), door), settings)
@@ -111,11 +114,31 @@ def _health(tenants: Tenants) -> Sequence[Route]:
     return [Route("/healthz", healthz, methods=["GET"]), Route("/readyz", readyz, methods=["GET"])]
 
 
-def _without_upstream() -> Sequence[Route]:
-    """What the proxy would answer; where there is one, its routes come first."""
+def found_parts(settings: Settings) -> tuple[Sequence[Part], Sequence[BaseRoute]]:
+    """The parts and pages that *settings* ask for, of those that are installed."""
+
+    def module(name: str) -> Any:  # Any: what it holds is checked where it is used
+        return import_module(name) if find_spec(name) else None
+
+    parts: list[Part] = []
+    if find_spec("mcp"):
+        parts.append(module("sleeptime.server.mcp").Mcp())
+    upstream, proxy = settings.serve.upstream, module("sleeptime.server.proxy")
+    if upstream and proxy:
+        parts.append(proxy.Proxy(upstream=upstream, settings=settings))
+    dashboard = module("sleeptime.server.dashboard")
+    return parts, dashboard.routes() if dashboard else ()
+
+
+def _hints() -> Sequence[Route]:
+    """What the proxy or MCP would answer; where there is one, its routes come first."""
 
     async def hint(_request: Request) -> Response:
         words = "This server has no upstream to ask. Start it with `sleeptime serve --upstream URL`."
         return failures.reply(404, words, kind="no_upstream")
 
-    return [Route(f"/v1/{path}", hint, methods=["GET", "POST"]) for path in OF_THE_PROXY]
+    async def no_mcp(_request: Request) -> Response:
+        return failures.reply(404, "MCP needs more packages: pip install 'sleeptime[mcp]'.", kind="no_mcp")
+
+    hints = [Route(f"/v1/{path}", hint, methods=["GET", "POST"]) for path in OF_THE_PROXY]
+    return [*hints, Route("/mcp", no_mcp, methods=["GET", "POST", "DELETE"])]
