@@ -48,7 +48,7 @@ class Mcp:
     """The MCP server at /mcp, over the engine that the request was given."""
 
     def __init__(self) -> None:
-        server = _server(lambda context: engine_of(_request_of(context)))
+        server = _server(lambda context: engine_of(_asserted(context.request_context.request)))
         # This makes the session manager. Its routes are not ours; names and origins are checked in `access`.
         unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
         server.streamable_http_app(stateless_http=True, transport_security=unchecked)
@@ -94,10 +94,9 @@ class _Endpoint:
         await self._handle(scope, receive, send)
 
 
-def _request_of(context: Context[Any, Any]) -> HTTPConnection:
-    request = context.request_context.request
+def _asserted(request: object) -> HTTPConnection:
     assert isinstance(request, HTTPConnection)
-    return request
+    return request  # pyright: ignore[reportUnknownVariableType]  # of what state it is typed with, nothing is asked
 
 
 def _server(find: Callable[[Context[Any, Any]], Engine]) -> MCPServer[Any]:
