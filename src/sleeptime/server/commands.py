@@ -86,10 +86,11 @@ def serve(
     async def work() -> None:
         # The server brings starlette and uvicorn, which no other command needs.
         from sleeptime.engine import Engine, database_in, home  # noqa: PLC0415  # as above
-        from sleeptime.server import serving  # noqa: PLC0415  # as above
+        from sleeptime.server import observing, serving  # noqa: PLC0415  # as above
         from sleeptime.server.tenants import Tenants  # noqa: PLC0415  # as above
         from sleeptime.settings import SETTINGS_FILE, load  # noqa: PLC0415  # as above
 
+        observing.set_up_logs(log_format)
         said = {"host": host, "port": port, "upstream": upstream}
         settings = load(home(os.environ) / SETTINGS_FILE)
         settings = replace(
@@ -103,8 +104,10 @@ def serve(
         tenants = Tenants(database_in(os.environ, database), open_engine)
         try:
             await serving.check_address(tenants, settings.serve.host)
-            parts, pages = serving.found_parts(settings)
-            app = serving.application(tenants, settings.serve, parts=parts, pages=pages)
+            found = serving.found(settings)
+            app = serving.application(
+                tenants, settings.serve, parts=found.parts, pages=found.pages, counts=found.counts
+            )
             await serving.serve(app, settings.serve, on_ready=_tell(settings.serve.host))
         finally:
             await tenants.aclose()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -22,11 +23,13 @@ from starlette.types import ASGIApp
 
 from sleeptime.core.errors import InputError, StoreError
 from sleeptime.core.keys import DEFAULT_TENANT
+from sleeptime.core.wire import plain
 from sleeptime.engine import Engine
-from sleeptime.server import access, failures, rest
+from sleeptime.server import access, failures, observing, rest
 from sleeptime.server.access import Access, Guarded, is_loopback
 from sleeptime.server.app import Part, create_app, running
 from sleeptime.server.limits import LoadLimited, SizeLimited
+from sleeptime.server.observing import Counts, Metrics, Observed
 from sleeptime.server.tenants import Tenants
 from sleeptime.settings import ServeSettings, Settings
 
@@ -39,15 +42,20 @@ def application(
     *,
     parts: Sequence[Part] = (),
     pages: Sequence[BaseRoute] = (),
+    counts: Counts = dict,
 ) -> ASGIApp:
-    """Put the server together. *parts* are started and closed with it; *pages* are routes, and no more."""
-    door = Access(tenants, settings)
+    """Put the server together. *parts* are started and closed with it; *pages* are routes, and no more.
+
+    *counts* says what the proxy has counted.
+    """
+    door, metrics = Access(tenants, settings), Metrics(tenants, counts)
 
     async def find(connection: HTTPConnection) -> Engine:
         return await tenants.engine(connection.state.tenant)
 
     routes = [
         *_health(tenants),
+        *observing.routes(metrics),
         *access.sign_in_routes(door),
         *rest.routes(),
         *(route for part in parts for route in part.routes),
@@ -55,7 +63,7 @@ def application(
         *_hints(),
     ]
     app: ASGIApp = create_app(find, routes=routes, lifespan=running(parts, tenants.aclose))
-    return SizeLimited(Guarded(LoadLimited(app, settings), door), settings)
+    return Observed(SizeLimited(Guarded(LoadLimited(app, settings), door), settings), metrics)
 
 
 async def check_address(tenants: Tenants, host: str) -> None:
@@ -114,20 +122,32 @@ def _health(tenants: Tenants) -> Sequence[Route]:
     return [Route("/healthz", healthz, methods=["GET"]), Route("/readyz", readyz, methods=["GET"])]
 
 
-def found_parts(settings: Settings) -> tuple[Sequence[Part], Sequence[BaseRoute]]:
-    """The parts and pages that *settings* ask for, of those that are installed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What settings ask for and is installed: arguments of `application`."""
+
+    parts: Sequence[Part]
+    pages: Sequence[BaseRoute]
+    counts: Counts
+
+
+def found(settings: Settings) -> Found:
+    """Make the parts and pages that *settings* ask for."""
 
     def module(name: str) -> Any:  # Any: what it holds is checked where it is used
         return import_module(name) if find_spec(name) else None
 
     parts: list[Part] = []
+    counts: Counts = dict
     if find_spec("mcp"):
         parts.append(module("sleeptime.server.mcp").Mcp())
-    upstream, proxy = settings.serve.upstream, module("sleeptime.server.proxy")
-    if upstream and proxy:
-        parts.append(proxy.Proxy(upstream=upstream, settings=settings))
+    proxy = module("sleeptime.server.proxy") if settings.serve.upstream else None
+    if proxy:
+        carrying = proxy.Proxy(upstream=settings.serve.upstream, settings=settings)
+        parts.append(carrying)
+        counts = lambda: plain(carrying.counts)  # noqa: E731  # a name for two lines
     dashboard = module("sleeptime.server.dashboard")
-    return parts, dashboard.routes() if dashboard else ()
+    return Found(parts=parts, pages=dashboard.routes() if dashboard else (), counts=counts)
 
 
 def _hints() -> Sequence[Route]:
