@@ -66,6 +66,7 @@ from sleeptime.models.metered import Metered
 from sleeptime.models.prices import load_cards, price_card
 from sleeptime.models.protocol import Model
 from sleeptime.models.retrying import Retrying
+from sleeptime.models.traced import Traced
 from sleeptime.scheduler import LOOK, Rules, Scheduler
 from sleeptime.settings import SETTINGS_FILE, Settings, WorkerSettings, load
 from sleeptime.sleeper import Sleeper, begin
@@ -766,7 +767,7 @@ class Engine:
         # A call that broke off may have been billed: under a cap it is not repeated.
         return Retrying(
             Metered(
-                model,
+                Traced(model, phase=phase),
                 record=self.store.record if hold is None else self.store.settle,
                 set_aside=None if hold is None else set_aside,
                 phase=phase,

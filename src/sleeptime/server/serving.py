@@ -9,7 +9,9 @@ under way end for up to `stop_s`, and closes the engines, whose workers hand bac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -90,7 +92,7 @@ async def serve(app: ASGIApp, settings: ServeSettings, *, on_ready: Callable[[in
         timeout_graceful_shutdown=max(1, round(settings.stop_s)),
         lifespan="on",
     )
-    server = uvicorn.Server(config)
+    server = _Stoppable(config)
 
     async def tell() -> None:
         while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
@@ -104,6 +106,22 @@ async def serve(app: ASGIApp, settings: ServeSettings, *, on_ready: Callable[[in
         raise InputError(f"{settings.host}:{settings.port} cannot be listened on; the line above says why.") from None
     finally:
         telling.cancel()
+
+
+class _Stoppable(uvicorn.Server):
+    """A server that a signal ends, and not the process: what is held open is closed behind it."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Hear the signals while it serves."""
+        loop = asyncio.get_running_loop()
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(stop, self.handle_exit, stop, None)
+        try:
+            yield
+        finally:
+            for stop in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(stop)
 
 
 def _health(tenants: Tenants) -> Sequence[Route]:
