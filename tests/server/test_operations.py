@@ -217,7 +217,7 @@ def test_told_to_stop_it_lets_replies_under_way_end(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         for each in asking:
             each.join()
-        status = process.wait(timeout=20)
+        status = process.wait(timeout=60)
 
     assert [reply.status_code for reply in replies] == [200, 200]
     assert any("event: answer" in reply.text for reply in replies)
@@ -244,11 +244,11 @@ def test_a_reply_that_takes_too_long_does_not_keep_it_from_stopping(tmp_path: Pa
         time.sleep(0.7)
         began_s = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+        process.wait(timeout=60)
         took_s = time.monotonic() - began_s
         asking.join()
 
-    assert took_s < 10
+    assert took_s < ServeSettings().stop_s  # a busy machine takes its time, but not the time it would wait by default
 
 
 def test_elsewhere_it_listens_only_once_there_is_a_key(tmp_path: Path) -> None:
