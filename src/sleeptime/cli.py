@@ -7,7 +7,6 @@ Heavy modules are imported inside commands, so that `sleeptime --help` is quick.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import os
 import signal
@@ -25,7 +24,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from sleeptime.core import staleness
+from sleeptime.core import staleness, wire
 from sleeptime.core.budget import Budget, Level
 from sleeptime.core.context import EVERYWHERE, Section, Span
 from sleeptime.core.errors import (
@@ -38,11 +37,11 @@ from sleeptime.core.ledger import DEFAULT_TEST_TOKEN_PRICE
 from sleeptime.core.plan import MAX_CHARACTERS, STRATEGIES, TIERS, Plan
 from sleeptime.core.query import SEES
 from sleeptime.evals.commands import app as eval_app
+from sleeptime.server.commands import app as server_app
 
 if TYPE_CHECKING:  # the engine brings the database and model libraries, which --help does not need
     from sleeptime.core.deciding import Decision
     from sleeptime.core.diff import Diff
-    from sleeptime.core.job import Job
     from sleeptime.core.ledger import Account, BreakEven
     from sleeptime.core.notes import Draft, LearnedContext, Note
     from sleeptime.core.staleness import Edit
@@ -70,6 +69,7 @@ app = typer.Typer(
 )
 
 app.add_typer(eval_app, name="eval")
+app.add_typer(server_app)
 
 MOST_VERSIONS = 2**31 - 1  # what a database can count to
 LOGGED_STEPS = 20  # shorter work is not worth lines in a log
@@ -174,7 +174,7 @@ def add(
         source = sources.read(path)
         context = await engine.add(source.text, name=name or source.name, source=source.origin)
         if as_json:
-            _print_json({"id": context.id, "name": context.name, "characters": len(context.text)})
+            _print_json(wire.added(context))
             return
         typer.echo(context.id)
         _note(f"Added {context.name!r}: {len(context.text):,} characters. Next: sleeptime sleep {quote(context.name)}")
@@ -215,26 +215,12 @@ def update(
         source = sources.read(origin)
         edit = await engine.update(name, source.text, append=append, source=None if append else source.origin)
         if as_json:
-            _print_json(_edit(edit))
+            _print_json(wire.edited(edit))
             return
         typer.echo(edit.context.id)
         _note(_edited_line(edit))
 
     _run(work, database=database)
-
-
-def _edit(edit: Edit) -> dict[str, Any]:
-    return {
-        "id": edit.context.id,
-        "name": edit.context.name,
-        "characters": len(edit.context.text),
-        "is_change": edit.is_change,
-        "sections_new": edit.sections_new,
-        "sections_gone": edit.sections_gone,
-        "version": edit.version,
-        "stale": [note.id for note in edit.stale],
-        "kept": edit.kept,
-    }
 
 
 def _edited_line(edit: Edit) -> str:
@@ -349,7 +335,7 @@ def sleep(
             done = await (_forecast if dry_run else _sleep_on)(engine, name, plan, as_json, again=again)
             if as_json and dry_run:
                 decision = await engine.decide(name)
-                _print_json({**dataclasses.asdict(done), "decision": None if decision is None else _decision(decision)})
+                _print_json({**wire.plain(done), "decision": None if decision is None else wire.decision(decision)})
             elif as_json:
                 _print_json(done)
             return
@@ -387,7 +373,7 @@ async def _sleep_where_it_pays(engine: Engine, plan: Plan, quiet: bool, *, dry_r
     if dry_run:
         decisions = await engine.decisions()
         if quiet:
-            _print_json([_decision(decision) for decision in decisions])
+            _print_json([wire.decision(decision) for decision in decisions])
             return
         for decision in decisions:
             typer.echo(decision.sentence)
@@ -401,7 +387,7 @@ async def _sleep_where_it_pays(engine: Engine, plan: Plan, quiet: bool, *, dry_r
 
     acted = await engine.sleep_where_it_pays(plan, on_acted=tell)
     if quiet:
-        _print_json([{"decision": _decision(each.decision), "outcome": each.outcome} for each in acted])
+        _print_json([{"decision": wire.decision(each.decision), "outcome": each.outcome} for each in acted])
     elif not acted:
         _note(_NOTHING_PAYS)
     if any(each.learned is None for each in acted):
@@ -422,18 +408,6 @@ async def _queue_where_it_pays(engine: Engine, budget: Budget, quiet: bool) -> N
 
 
 _NOTHING_PAYS = "Nothing is worth sleeping on now. `sleeptime why NAME` says why of each context."
-
-
-def _decision(decision: Decision) -> dict[str, Any]:
-    return {
-        **dataclasses.asdict(decision.prospect),
-        "reason": decision.reason,
-        "is_sleep": decision.is_sleep,
-        "expected": decision.queries,
-        "net_saving": decision.net_saving,
-        "limit": decision.limit,
-        "sentence": decision.sentence,
-    }
 
 
 def _sleep_model_of_the_environment() -> str | None:
@@ -645,7 +619,7 @@ def why(
     async def work(engine: Engine) -> None:
         now, before = await engine.decide(name), await engine.why(name, limit=limit)
         if as_json:
-            _print_json({"now": None if now is None else _decision(now), "before": before})
+            _print_json({"now": None if now is None else wire.decision(now), "before": before})
             return
         typer.echo(f"now: {now.sentence}" if now else "now: all of it has notes, so there is nothing to sleep on.")
         if now:
@@ -698,8 +672,7 @@ def show(
         if version is not None and learned is None:
             raise VersionNotFoundError(context.name, version)
         if as_json:
-            stale = sorted(staleness.stale(learned, context)) if learned else []
-            _print_json({"context": context, "versions": len(versions), "learned": learned, "stale": stale})
+            _print_json(wire.shown(context, len(versions), learned))
             return
         stdout.print(
             f"[bold]{escape(context.name)}[/bold]  {context.id}  {len(context.text):,} characters", highlight=False
@@ -761,7 +734,7 @@ def diff_versions(
     async def work(engine: Engine) -> None:
         found = await engine.diff(name, before, after)
         if as_json:
-            _print_json({**dataclasses.asdict(found), "stale_now": sorted(found.stale_now)})
+            _print_json(found)
             return
         _print_diff(found)
 
@@ -851,10 +824,11 @@ def rollback(
 
     async def work(engine: Engine) -> None:
         learned = await engine.rollback(name, version)
-        stale = staleness.stale(learned, await engine.store.context(learned.context_id))
+        context = await engine.store.context(learned.context_id)
         if as_json:
-            _print_json({"learned": learned, "stale": sorted(stale)})
+            _print_json(wire.learned_now(context, learned))
             return
+        stale = staleness.stale(learned, context)
         typer.echo(_learned_line(learned))
         if stale:
             _note(f"Stale in today's text, and not shown to answers: {len(stale)} of its {len(learned.notes)} notes.")
@@ -880,7 +854,7 @@ def forget(
             typer.confirm(f"Forget {context.name!r} and its {len(versions)} versions?", abort=True, err=True)
         await engine.forget(context.id)
         if as_json:
-            _print_json({"id": context.id, "name": context.name, "versions": len(versions)})
+            _print_json(wire.forgotten(context, len(versions)))
         else:
             _note(f"Forgot {context.name!r} and {len(versions)} versions.")
 
@@ -932,7 +906,7 @@ def ledger(
             accounts = tuple(a for a in accounts if a.context_id == context_id)
         total = kept.total if name is None else accounts[0]
         if as_json:
-            _print_json({"accounts": [_account(a) for a in accounts], "total": _account(total)})
+            _print_json({"accounts": [wire.account(a) for a in accounts], "total": wire.account(total)})
             return
         if not accounts:
             stderr.print("The ledger is empty.")
@@ -1032,28 +1006,15 @@ def list_jobs(
         jobs = await engine.jobs()
         names = {context.id: context.name for context in await engine.contexts()}
         if as_json:
-            _print_json([{"context": names.get(job.context_id), **_plain_job(job)} for job in jobs])
+            _print_json([wire.job(job, names.get(job.context_id)) for job in jobs])
             return
         table = _table("job", "context", "state", "attempts", "rounds", "waits for")
         for job in jobs:
             name = escape(names.get(job.context_id, job.context_id))
-            table.add_row(job.id, name, job.state, str(job.attempts), str(job.rounds), escape(_waits_for(job)))
+            table.add_row(job.id, name, job.state, str(job.attempts), str(job.rounds), escape(wire.waits_for(job)))
         stdout.print(table)
 
     _run(work, database=database)
-
-
-def _plain_job(job: Job) -> dict[str, Any]:
-    return {**_plain(job), "waits_for": _waits_for(job) or None}
-
-
-def _waits_for(job: Job) -> str:
-    if job.state == "queued":
-        until = f" at {job.waits_until:%H:%M:%S} UTC, after: {job.error}" if job.waits_until else ""
-        return f"a worker{until}"
-    if job.state == "paused":
-        return f"sleeptime jobs --resume {job.id}"
-    return (job.error or "") if job.state == "failed" else ""
 
 
 @app.command()
@@ -1158,16 +1119,6 @@ def _break_even(inputs: BreakEven) -> str:
         return f"{inputs.queries:.1f}"
     measured = None not in (inputs.sleep, inputs.without_sleep, inputs.with_sleep)
     return "never" if measured else "unknown"
-
-
-def _account(account: Account) -> dict[str, Any]:
-    return {
-        **dataclasses.asdict(account),
-        "total_tokens": account.total.total_tokens,
-        "total_cost_usd": account.total_cost_usd,
-        "break_even_queries": account.tokens.queries,
-        "break_even_queries_money": account.money.queries,
-    }
 
 
 @asynccontextmanager
@@ -1286,13 +1237,7 @@ def _table(*columns: str, title: str | None = None) -> Table:
 
 
 def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
-
-
-def _plain(value: object) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    return str(value)
+    typer.echo(json.dumps(wire.plain(value), indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":

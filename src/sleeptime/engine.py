@@ -35,7 +35,7 @@ from sleeptime.core import holding, policy, staleness
 from sleeptime.core import ledger as accounts
 from sleeptime.core.anticipation import was_anticipated
 from sleeptime.core.budget import Budget, Level
-from sleeptime.core.caps import Caps
+from sleeptime.core.caps import Caps, Spending
 from sleeptime.core.changes import Changes, changes
 from sleeptime.core.context import Context, check_text
 from sleeptime.core.deciding import Decision
@@ -72,6 +72,7 @@ from sleeptime.models.prices import load_cards, price_card
 from sleeptime.models.protocol import Model
 from sleeptime.models.retrying import Retrying
 from sleeptime.models.sharing import FLEX, Courteous, Share
+from sleeptime.models.traced import Traced
 from sleeptime.planner import Planner
 from sleeptime.scheduler import LOOK, Rules, Scheduler
 from sleeptime.settings import SETTINGS_FILE, Settings, WorkerSettings, load
@@ -93,6 +94,11 @@ def home(environ: Mapping[str, str]) -> Path:
     """Where data lives: `$SLEEPTIME_HOME`, else the platform's data directory."""
     given = environ.get("SLEEPTIME_HOME")
     return Path(given).expanduser() if given else Path(platformdirs.user_data_dir("sleeptime", appauthor=False))
+
+
+def database_in(environ: Mapping[str, str], given: str | Path | None = None) -> str | Path:
+    """Where the database is: as *given*, else `$SLEEPTIME_DATABASE`, else a file in `home()`."""
+    return given or environ.get("SLEEPTIME_DATABASE") or home(environ) / DATABASE_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +174,7 @@ class Engine:
         cls,
         *,
         database: str | Path | None = None,
+        schema: str | None = None,
         model: str | Model | None = None,
         sleep_model: str | Model | None = None,
         prices: Path | None = None,
@@ -182,6 +189,7 @@ class Engine:
         """Open the store, sleep by itself while it is open, and close everything at the end.
 
         database     a path or URL; else `$SLEEPTIME_DATABASE`, else a file in `home()`
+        schema       of a PostgreSQL database, to keep all tables apart from those of others in it
         model        `provider:model` for answers; else `$SLEEPTIME_MODEL`
         sleep_model  the one that sleeps; else `$SLEEPTIME_SLEEP_MODEL`, else the same
         prices       a TOML file of price cards; else `prices.toml` in `home()` if there is one
@@ -208,7 +216,7 @@ class Engine:
             settings = replace(settings, worker=WorkerSettings(lease_s=lease_s))
         if triggers is not None:
             settings = replace(settings, sleep=triggers)
-        store = await open_store(database or environ.get("SLEEPTIME_DATABASE") or place / DATABASE_FILE)
+        store = await open_store(database_in(environ, database), schema=schema)
         engine = cls(
             store,
             model=model,
@@ -900,11 +908,23 @@ class Engine:
                 return name
             raise
 
-    async def calls(self, name: str | None = None, *, limit: int | None = None) -> Sequence[Call]:
-        """Rows of the ledger, oldest first; of one context if *name* is given."""
+    async def calls(
+        self, name: str | None = None, *, limit: int | None = None, before: str | None = None
+    ) -> Sequence[Call]:
+        """Rows of the ledger, oldest first, of one context if *name* is given; with *limit* the newest that many.
+
+        *before* is the id of a row: only rows older than it.
+        """
         await self.store.reap()
         context_id = await self.context_id(name) if name else None
-        return await self.store.calls(context_id=context_id, limit=limit)
+        return await self.store.calls(context_id=context_id, limit=limit, before=before)
+
+    async def capped(self) -> Mapping[str, Spending]:
+        """What was spent today and this month on sleep, of what the caps allow; see `settings.caps`."""
+        day = self._now().astimezone(UTC)
+        accounts = {"day": f"day:{day:%Y-%m-%d}", "month": f"month:{day:%Y-%m}"}
+        spent = await self.store.spending(list(accounts.values()))
+        return {name: spent.get(account, Spending()) for name, account in accounts.items()}
 
     def price_card(self, model_name: str) -> PriceCard | None:
         """Find what a model's tokens cost today: a card of the user's, else a published price, else None."""
@@ -956,7 +976,7 @@ class Engine:
         wants_flex: bool = False,
     ) -> Model:
         metered = Metered(
-            model,
+            Traced(model, phase=phase),
             record=keeper.record if keeper else self.store.record,
             set_aside=keeper.set_aside if keeper else None,
             on_send=keeper.send if keeper else None,

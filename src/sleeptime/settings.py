@@ -20,11 +20,18 @@
     schedule = ""              as cron writes times, of UTC: "0 3 * * *" is three at night
     where = "pays"             or "changed": wherever notes are lacking, whatever they save
 
+    [serve]                    `sleeptime serve`; its options go before these
+    host = "127.0.0.1"         port = 8321               upstream = "https://api.openai.com/v1"
+    hosts = "sleep.example"    other names it answers to, with commas between; behind a proxy of your own
+    body_mib = 32               header_count = 100        at_once = 2048 requests of one key
+    request_s = 900            stop_s = 30               a stream may take longer than request_s
+
 What is not known is refused: a cap with a typing error would cap nothing.
 """
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -68,6 +75,36 @@ class ProviderSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServeSettings:
+    """Where the server listens, and what it bears.
+
+    hosts         names it answers to besides those of loopback, with commas between
+    body_mib       the largest request
+    header_count  the most headers of a request
+    at_once       requests of one key under way, at most
+    request_s     how long until a reply begins, at most
+    stop_s        how long replies under way may take once it is told to stop
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8321
+    upstream: str | None = None
+    hosts: str = ""
+    body_mib: float = 32.0
+    header_count: int = 100
+    at_once: int = 2048
+    request_s: float = 900.0
+    stop_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 2**16:
+            raise BudgetError(f"A port is 0 to 65535, not {self.port}.")
+        for limit in (self.body_mib, self.header_count, self.at_once, self.request_s, self.stop_s):
+            if not 0 < limit < math.inf:
+                raise BudgetError(f"A limit of the server is a number above zero, not {limit}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """One field for each section of the file. A section is a dataclass of numbers, texts and booleans."""
 
@@ -75,6 +112,7 @@ class Settings:
     worker: WorkerSettings = field(default_factory=WorkerSettings)
     provider: ProviderSettings = field(default_factory=ProviderSettings)
     sleep: Triggers = field(default_factory=Triggers)
+    serve: ServeSettings = field(default_factory=ServeSettings)
 
 
 def load(path: Path) -> Settings:

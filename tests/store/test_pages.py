@@ -23,7 +23,7 @@ from sleeptime.store import Sleep, SqlStore, open_store
 pytestmark = pytest.mark.anyio
 
 NOON = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
-BEFORE = import_module("sleeptime.store.migrations.versions.0010_pages").down_revision
+BEFORE = import_module("sleeptime.store.migrations.versions.0007_pages").down_revision
 COUNTS = iter(range(10**9))
 
 

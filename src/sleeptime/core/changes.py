@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from sleeptime.core.context import Context, Section
+from sleeptime.core.fences import disarmed
 from sleeptime.core.holding import held_over
 from sleeptime.core.notes import COMPLETE, Draft, LearnedContext, Note, highest
 from sleeptime.core.staleness import new_sections, stale_ids
@@ -31,6 +32,7 @@ LEAST_AROUND, MOST_AROUND = 50, 200
 LEAST_ASIDE = 800
 """Characters that earlier sections, and again earlier notes, may take; a quarter of the new text if that is more."""
 GAP = "[…]"
+_MARKS = ("changed",)
 
 _WORD = re.compile(r"\w+")
 _HEADING = re.compile(r"#{1,6} |=== ")
@@ -177,10 +179,11 @@ def _marked(text: str, changed: Sequence[tuple[int, int]], shown: Sequence[tuple
             written.append(GAP)
         at, stop = start, min(end, len(text))
         while begin < stop:
-            written += [text[at:begin].strip("\n"), f"<changed>\n{text[begin:finish].strip()}\n</changed>"]
+            new = disarmed(text[begin:finish].strip(), _MARKS)
+            written += [disarmed(text[at:begin].strip("\n"), _MARKS), f"<changed>\n{new}\n</changed>"]
             at = finish
             begin, finish = next(inside)
-        written.append(text[at:stop].strip("\n"))
+        written.append(disarmed(text[at:stop].strip("\n"), _MARKS))
         at = end
     if at < len(text):
         written.append(GAP)

@@ -5,7 +5,7 @@
     │   ├── NotTextError · EmptyContextError · InputTooLargeError
     │   ├── ContextNotFoundError · VersionNotFoundError · NothingLearnedError · NameTakenError
     │   ├── ContextTooLongError        told before any token is spent
-    │   ├── JobNotFoundError
+    │   ├── JobNotFoundError · KeyNotFoundError · TenantNameError · MissingExtraError
     │   └── PromptError · PriceCardError · BudgetError · SettingsError
     ├── ModelError                     a model could not be reached or understood
     │   ├── ModelNotChosenError · UnknownModelError · MissingKeyError · NotSupportedError
@@ -142,7 +142,33 @@ class JobNotFoundError(InputError):
 
     def __init__(self, job_id: str, why: str = "") -> None:
         super().__init__(f"{why or f'No job {job_id!r}.'} `sleeptime jobs` shows what there is.")
-        self.job_id = job_id
+        self.job_id, self.is_known = job_id, bool(why)
+
+
+class KeyNotFoundError(InputError):
+    """No API key has this id."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"No key {key_id!r}. `sleeptime keys list` shows what there is.")
+        self.key_id = key_id
+
+
+class TenantNameError(InputError):
+    """The name cannot stand for a tenant."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name!r} cannot name a tenant: up to 40 small letters, digits, - and _, beginning with a letter or digit."
+        )
+        self.name = name
+
+
+class MissingExtraError(InputError):
+    """A part was asked for that is installed only on request."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs more packages: pip install 'sleeptime[{extra}]'.")
+        self.extra = extra
 
 
 class CapReached(Exception):  # noqa: N818  # an outcome, and no error

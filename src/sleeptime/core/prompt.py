@@ -5,7 +5,8 @@
     ## user        another; `{{ name }}` stands for an input
 
 Declared inputs must equal used inputs. What is substituted is never read again,
-so a context may hold `{{ question }}`, `$1.50` or `## user`. The fingerprint of the file
+so a context may hold `{{ question }}`, `$1.50` or `## user`. What is substituted between
+<name> and </name> cannot end that fence (`core.fences`). The fingerprint of the file
 is stored with every result. This file does not know where prompts are kept.
 """
 
@@ -20,10 +21,12 @@ from typing import Any, Literal
 from sleeptime.core.budget import Level
 from sleeptime.core.context import fingerprint
 from sleeptime.core.errors import PromptError
+from sleeptime.core.fences import disarmed
 from sleeptime.core.messages import Message, Role
 from sleeptime.core.notes import Note, rendered
 
 _INPUT = re.compile(r"\{\{ *([a-z_]+) *\}\}")
+_FENCE = re.compile(r"<(/?)([a-z_]+)>")
 _ROLE = re.compile(r"^## (system|user|assistant)[ \t]*\n", re.MULTILINE)
 _FRONT = re.compile(r"\A\+\+\+\n(.*?)\n\+\+\+\n", re.DOTALL)
 _KEYS = {
@@ -117,10 +120,19 @@ class Prompt:
         """Fill in the declared inputs from *inputs*, which may hold more. Raises PromptError if one is missing."""
         if missing := sorted(self.inputs - inputs.keys()):
             raise PromptError(f"The prompt {self.name!r} needs an input {missing[0]!r}, which was not given.")
-        return tuple(
-            Message(message.role, _INPUT.sub(lambda match: inputs[match[1]], message.content))
-            for message in self.messages
-        )
+        return tuple(Message(message.role, self._filled(message.content, inputs)) for message in self.messages)
+
+    def _filled(self, content: str, inputs: Mapping[str, str]) -> str:
+        def value(found: re.Match[str]) -> str:
+            given = inputs[found[1]]
+            return disarmed(given, self.fences) if _is_fenced(content[: found.start()]) else given
+
+        return _INPUT.sub(value, content)
+
+    @property
+    def fences(self) -> frozenset[str]:
+        """The names of the fences that stand in this prompt."""
+        return frozenset(name for message in self.messages for _, name in _FENCE.findall(message.content))
 
     def notes(self, notes: Sequence[Note]) -> str:
         """Write *notes* the way this prompt wants them."""
@@ -129,6 +141,14 @@ class Prompt:
     def level(self, level: Level) -> str:
         """What the prompt says to ask for *level*."""
         return self.levels[level.amount] if level.kind == "verbosity" else self.neutral
+
+
+def _is_fenced(before: str) -> bool:
+    """Whether a fence stands open behind *before*."""
+    still_open: dict[str, int] = {}
+    for closes, name in _FENCE.findall(before):
+        still_open[name] = still_open.get(name, 0) + (-1 if closes else 1)
+    return any(count > 0 for count in still_open.values())
 
 
 def _messages(body: str, where: str) -> tuple[Message, ...]:

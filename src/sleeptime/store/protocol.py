@@ -11,6 +11,7 @@ from sleeptime.core.caps import Caps, Reservation, Spending
 from sleeptime.core.context import Context
 from sleeptime.core.forecasting import Prior, Seen
 from sleeptime.core.job import Job, JobState, Lease
+from sleeptime.core.keys import ApiKey
 from sleeptime.core.ledger import Call, Totals
 from sleeptime.core.notes import Draft, LearnedContext
 from sleeptime.core.query import Answer
@@ -77,6 +78,10 @@ class Store(Protocol):
     @property
     def url(self) -> str:
         """Where the data is, without credentials."""
+        ...
+
+    async def is_current(self) -> bool:
+        """Whether the schema is the one this program knows."""
         ...
 
     async def add_context(self, context: Context) -> Context:
@@ -237,9 +242,26 @@ class Store(Protocol):
         ...
 
     async def calls(
-        self, *, context_id: str | None = None, work_id: str | None = None, limit: int | None = None
+        self,
+        *,
+        context_id: str | None = None,
+        work_id: str | None = None,
+        limit: int | None = None,
+        before: str | None = None,
     ) -> Sequence[Call]:
-        """Rows of the ledger, oldest first; with *limit* the newest that many."""
+        """Rows of the ledger, oldest first; with *limit* the newest that many, with *before* those older than it."""
+        ...
+
+    async def add_key(self, key: ApiKey) -> None:
+        """Keep a new API key."""
+        ...
+
+    async def keys(self, *, digest: str | None = None) -> Sequence[ApiKey]:
+        """All API keys, oldest first, the revoked ones too; or the one with this hash."""
+        ...
+
+    async def revoke_key(self, key_id: str, at: datetime) -> ApiKey:
+        """Let an API key open nothing any more. Raises KeyNotFoundError."""
         ...
 
     async def totals(self) -> Sequence[Totals]:

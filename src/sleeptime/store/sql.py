@@ -10,6 +10,7 @@ This file does not know what notes mean, nor when they are written.
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -44,6 +45,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.schema import CreateSchema
 
 from sleeptime.core.caps import Caps, Reservation, Spending
 from sleeptime.core.context import Context
@@ -59,6 +61,7 @@ from sleeptime.core.errors import (
 )
 from sleeptime.core.forecasting import Prior, Seen
 from sleeptime.core.job import Job, JobState, Lease
+from sleeptime.core.keys import ApiKey
 from sleeptime.core.ledger import Call, Totals
 from sleeptime.core.notes import Draft, LearnedContext
 from sleeptime.core.query import Answer
@@ -92,7 +95,7 @@ from sleeptime.core.watching import (
     outcome_of,
     rewatched,
 )
-from sleeptime.store import pages, rows, tables, work
+from sleeptime.store import keys, pages, rows, tables, work
 from sleeptime.store.protocol import Sleep, Summary
 from sleeptime.store.tables import (
     answers,
@@ -112,6 +115,7 @@ from sleeptime.store.tables import (
 )
 from sleeptime.turns import step
 
+_OF_A_CALL = (calls.c.at, calls.c.position)
 BUSY_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 10.0
 WAL_ATTEMPTS = 50
@@ -124,19 +128,28 @@ _MIGRATION_LOCK = 0x51EE_B71E  # any number will do, as long as all versions of 
 _LOOK_LOCK = 0x51EE_B71F
 _SCHEDULE = "sleep"
 _migration_here = threading.Lock()  # of threads, for each may have an event loop of its own
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
 _URL_OPTIONS = {"host", "port", "ssl", "prepared_statement_cache_size"}
 
 
-async def open_store(url_or_path: str | Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> SqlStore:
+async def open_store(
+    url_or_path: str | Path, *, schema: str | None = None, busy_timeout_s: float = BUSY_TIMEOUT_S
+) -> SqlStore:
     """Open the database at a path, `sqlite:///…` or `postgresql://…`; make it, or bring it up to date, first.
+
+    With *schema*, which only PostgreSQL has, all tables are in that schema, and no statement finds any other.
 
     Raises StoreError: for a file that is no database of sleeptime (DatabaseCorruptError), one made by a newer
     version, one that cannot be written, or a server that cannot be reached (DatabaseBusyError).
     """
     url = _url(url_or_path)
     if url.get_backend_name() == "sqlite":
+        if schema is not None:
+            raise StoreError("SQLite has no schemas: give each its own file.")
         await asyncio.to_thread(_make_folder, Path(str(url.database)))
-    store = SqlStore(_engine(url, busy_timeout_s), url)
+    elif schema is not None and not _SCHEMA.fullmatch(schema):
+        raise StoreError(f"{schema!r} cannot name a schema: small letters, digits, _ and -.")
+    store = SqlStore(_engine(url, busy_timeout_s, schema), url, schema=schema)
     try:
         await store.migrate()
     except BaseException:  # also when cancelled: no connection may outlive the attempt
@@ -148,8 +161,9 @@ async def open_store(url_or_path: str | Path, *, busy_timeout_s: float = BUSY_TI
 class SqlStore:
     """`sleeptime.store.protocol.Store` on a database. Made by `open_store`."""
 
-    def __init__(self, engine: AsyncEngine, url: URL) -> None:
+    def __init__(self, engine: AsyncEngine, url: URL, *, schema: str | None = None) -> None:
         self._engine = engine
+        self._schema = schema
         self._is_sqlite = url.get_backend_name() == "sqlite"
         # SQLite lets one writer in; inside this process they queue here, where waiting is fair.
         self._writer = asyncio.Lock()
@@ -178,9 +192,10 @@ class SqlStore:
 
     async def migrate(self) -> None:
         """Bring the schema up to date. Of several processes one does it, the others wait."""
-        async with self._reading() as connection:
-            if await connection.run_sync(self._revision) == tables.HEAD:
-                return
+        if self._schema is not None:
+            await self._make_schema(self._schema)
+        if await self.is_current():
+            return
         if self._is_sqlite:
             await self._switch_to_wal()
         async with _migrating(), self._writing() as connection:
@@ -188,6 +203,19 @@ class SqlStore:
                 await connection.execute(text(f"SET LOCAL lock_timeout = '{BUSY_TIMEOUT_S:g}s'"))
                 await connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
             await connection.run_sync(self._upgrade)
+
+    async def is_current(self) -> bool:
+        """Whether the schema is the one this program knows. Raises StoreError where the database cannot be reached."""
+        async with self._reading() as connection:
+            return await connection.run_sync(self._revision) == tables.HEAD
+
+    async def _make_schema(self, schema: str) -> None:
+        """Make the schema if it is not there: whoever may only use it need not be allowed to make one."""
+        async with self._writing() as connection:
+            await connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            named = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+            if await connection.scalar(named, {"name": schema}) is None:
+                await connection.execute(CreateSchema(schema))
 
     def _revision(self, connection: Connection) -> str | None:
         """Read which migration the database stands at; None for an empty one."""
@@ -582,14 +610,23 @@ class SqlStore:
             await connection.execute(insert(calls), rows.call_row(call))
 
     async def calls(
-        self, *, context_id: str | None = None, work_id: str | None = None, limit: int | None = None
+        self,
+        *,
+        context_id: str | None = None,
+        work_id: str | None = None,
+        limit: int | None = None,
+        before: str | None = None,
     ) -> Sequence[Call]:
-        """Rows of the ledger, oldest first; with *limit* the newest that many."""
+        """Rows of the ledger, oldest first; with *limit* the newest that many, with *before* those older than it."""
         statement: Select[tuple[object, ...]] = select(calls).order_by(calls.c.at.desc(), calls.c.position.desc())
         if context_id is not None:
             statement = statement.where(calls.c.context_id == context_id)
         if work_id is not None:
             statement = statement.where(calls.c.work_id == work_id)
+        if before is not None:
+            at, position = (select(column).where(calls.c.id == before).scalar_subquery() for column in _OF_A_CALL)
+            is_older = or_(calls.c.at < at, (calls.c.at == at) & (calls.c.position < position))
+            statement = statement.where(is_older)
         if limit is not None:
             statement = statement.limit(limit)
         async with self._reading() as connection:
@@ -908,6 +945,23 @@ class SqlStore:
     async def _add_portfolio(self, connection: AsyncConnection, unit: str, portfolio: Portfolio) -> None:
         await self._add(connection, portfolios, {"unit": unit}, asdict(portfolio))
 
+    # Keys
+
+    async def add_key(self, key: ApiKey) -> None:
+        """Keep a new API key."""
+        async with self._writing() as connection:
+            await keys.add(connection, key)
+
+    async def keys(self, *, digest: str | None = None) -> Sequence[ApiKey]:
+        """All API keys, oldest first, the revoked ones too; or the one with this hash."""
+        async with self._reading() as connection:
+            return await keys.listed(connection, digest=digest)
+
+    async def revoke_key(self, key_id: str, at: datetime) -> ApiKey:
+        """Let an API key open nothing any more. Raises KeyNotFoundError."""
+        async with self._writing() as connection:
+            return await keys.revoke(connection, key_id, at)
+
     # Transactions
 
     @asynccontextmanager
@@ -1169,12 +1223,13 @@ def _url(url_or_path: str | Path) -> URL:
     return url.set(drivername="postgresql+asyncpg", query=query)
 
 
-def _engine(url: URL, busy_timeout_s: float) -> AsyncEngine:
+def _engine(url: URL, busy_timeout_s: float, schema: str | None = None) -> AsyncEngine:
     """Make the pool of connections. Statements are logged without the texts they carry."""
     if url.get_backend_name() == "postgresql":
+        path = {} if schema is None else {"server_settings": {"search_path": f'"{schema}"'}}
         try:
             return create_async_engine(
-                url, hide_parameters=True, pool_pre_ping=True, connect_args={"timeout": CONNECT_TIMEOUT_S}
+                url, hide_parameters=True, pool_pre_ping=True, connect_args={"timeout": CONNECT_TIMEOUT_S, **path}
             )
         except ModuleNotFoundError as error:
             raise StoreError("PostgreSQL needs a driver: pip install 'sleeptime[postgres]'.") from error

@@ -11,6 +11,7 @@
     taught · portfolios · priors                what all contexts taught together; a trigger adds up what sleeps cost
     schedules                                   the last time of a schedule for which contexts were looked at
     hours · compared                            the ledger by hour; what answers took by context: by triggers
+    api_keys                                    who may ask a server, as hashes
 
 `HEAD` names the migration after which a database looks like this. Rows of versions
 and of the ledger are guarded by triggers, which only the migrations know.
@@ -39,7 +40,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0010"
+HEAD = "0008"
 VERSION_TABLE = "sleeptime_schema"
 
 _ESCAPE = "\ufdd0"  # a code point that Unicode sets aside for use inside a program
@@ -412,4 +413,17 @@ compared = Table(
         for name in ("tokens", "seconds", "usd")
         for more in ("", "_squares")
     ),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("label", AnyText, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("is_admin", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("revoked_at", UtcTime),
+    UniqueConstraint("digest", name="a_secret_is_one_key"),
 )

@@ -15,6 +15,7 @@ This file does not know when work is begun or given up.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -204,17 +205,18 @@ async def _accounts(connection: AsyncConnection, keys: Sequence[str]) -> Mapping
 async def _locked(connection: AsyncConnection, keys: Sequence[str]) -> Mapping[str, Spending]:
     """Lock accounts in the order of their names."""
     found = select(spending).where(spending.c.account.in_(keys)).order_by(spending.c.account).with_for_update()
-    return {
-        row["account"]: Spending(**{name: row[name] for name in _SUMS})
-        for row in (await connection.execute(found)).mappings()
-    }
+    return {row["account"]: spending_of(row) for row in (await connection.execute(found)).mappings()}
+
+
+def spending_of(row: rows.Row) -> Spending:
+    """Read an account."""
+    return Spending(**{each.name: row[each.name] for each in fields(Spending)})
 
 
 async def spent(connection: AsyncConnection, keys: Sequence[str]) -> Mapping[str, Spending]:
     """Read accounts; those that nothing was spent on are left out."""
     found = (await connection.execute(select(spending).where(spending.c.account.in_(keys)))).mappings()
-    names = ("tokens", "nano_usd", "open_tokens", "open_nano_usd")
-    return {row["account"]: Spending(**{name: row[name] for name in names}) for row in found}
+    return {row["account"]: spending_of(row) for row in found}
 
 
 # Jobs
