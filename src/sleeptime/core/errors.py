@@ -7,7 +7,7 @@
     │   ├── ContextTooLongError        told before any token is spent
     │   ├── JobNotFoundError
     │   ├── RepositoryError            GitNotFoundError · GitFailedError · CommitNotFoundError
-    │   │                              PathRefusedError · PatternRefusedError
+    │   │                              PathRefusedError · PatternRefusedError · EditRefusedError
     │   └── PromptError · PriceCardError · BudgetError · SettingsError
     ├── ModelError                     a model could not be reached or understood
     │   ├── ModelNotChosenError · UnknownModelError · MissingKeyError · NotSupportedError
@@ -181,6 +181,14 @@ class PatternRefusedError(RepositoryError):
     def __init__(self, pattern: str, why: str) -> None:
         super().__init__(f"The pattern {pattern[:80]!r} cannot be searched for: {why}.")
         self.pattern, self.why = pattern, why
+
+
+class EditRefusedError(RepositoryError):
+    """An edit would lead out of the tree, or does not fit what stands there."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path[:240]!r} was not changed: {why}.")
+        self.path, self.why = path, why
 
 
 class CapReached(Exception):  # noqa: N818  # an outcome, and no error
