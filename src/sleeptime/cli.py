@@ -262,7 +262,10 @@ def sleep(
         ),
     ] = False,
     strategy: Annotated[
-        str, typer.Option(help=f"How to write: {' or '.join(STRATEGIES)} (the paper's loop).")
+        str,
+        typer.Option(
+            help="How to write: notes, rethink (the paper's loop), or explore (looks around in a repository)."
+        ),
     ] = "notes",
     rounds: Annotated[int, typer.Option(help="Model calls of one sample, at most.", min=1)] = 10,
     samples: Annotated[int, typer.Option(help="Parallel sleeps, joined (paper: 1, 2, 5, 10).", min=1)] = 1,

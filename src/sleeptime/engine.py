@@ -487,7 +487,7 @@ class Engine:
         room = await sleeper.room(context, plan, draft, changed)
         messages = sleeper.messages(context, plan, draft, changed)
         count = await model.count_tokens(messages, tools=sleeper.tools(plan, draft))
-        calls = plan.budget.max_rounds * plan.samples * policy.ROUND_ATTEMPTS
+        calls = plan.budget.max_rounds * plan.samples * policy.ROUND_ATTEMPTS * policy.calls_of_round(plan.strategy)
         if (changed and not changed.text) or (newest and _is_unchanged(context, sleeper, plan, newest)):
             calls = 0
         most_output = calls * room

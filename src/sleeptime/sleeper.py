@@ -8,6 +8,9 @@ changes nothing, or a cap is reached; `stop_reasons` say which. k samples sleep 
 parallel and are joined in order. On a text that was edited since an earlier sleep, every
 sample begins with the notes that still stand, and is shown what changed.
 
+A round of strategy `explore` may look around in a repository first, a few calls long, and then writes its notes. What
+it looked at is not kept: the notes are the state (decision 1), and a round that a kill cut short looks again.
+
 This file knows nothing about queries, jobs, HTTP or SQL.
 """
 
@@ -19,13 +22,14 @@ from datetime import datetime
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 
 from sleeptime import prompts
 from sleeptime.core import policy, replies
 from sleeptime.core.budget import Budget
 from sleeptime.core.changes import Changes
 from sleeptime.core.context import Context
-from sleeptime.core.errors import CapReached, ContextTooLongError, NotSupportedError, SleeptimeError
+from sleeptime.core.errors import CapReached, ContextTooLongError, InputError, NotSupportedError, SleeptimeError
 from sleeptime.core.messages import Completion, Message, Tool
 from sleeptime.core.notes import Draft, LearnedContext, Revision, StopReason, concatenated
 from sleeptime.core.plan import Plan, StrategyName
@@ -34,13 +38,15 @@ from sleeptime.core.replies import UnreadableReplyError
 from sleeptime.core.usage import PriceCard, Usage, sum_costs
 from sleeptime.models.protocol import Model, Options
 from sleeptime.models.window import room_for_reply
+from sleeptime.repositories.checkout import Checkout
+from sleeptime.repositories.tools import LOOKING, carry_out, written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strategy:
     """A way to sleep: a prompt, the tools a round may call, and how its reply is read.
 
-    `plain` and `read_plain` serve models without tools.
+    `plain` and `read_plain` serve models without tools. `looks` are tools that a round may call before these.
     """
 
     prompt: str
@@ -48,18 +54,21 @@ class Strategy:
     read: Callable[[Completion, Draft], Revision]
     plain: str
     read_plain: Callable[[Completion, Context, Draft, Prompt], Revision]
+    looks: tuple[Tool, ...] = ()
 
 
-_STRATEGIES: dict[StrategyName, Strategy] = {
-    "notes": Strategy(
-        prompt="sleep-notes",
-        tools=(replies.REVISE_NOTES,),
-        read=lambda completion, _draft: replies.revising(completion),
-        plain="sleep-notes-plain",
-        read_plain=lambda completion, context, draft, prompt: replies.revising_plain(
-            completion, context, draft.notes, is_fenced=prompt.reply == "fenced"
-        ),
+_NOTES = Strategy(
+    prompt="sleep-notes",
+    tools=(replies.REVISE_NOTES,),
+    read=lambda completion, _draft: replies.revising(completion),
+    plain="sleep-notes-plain",
+    read_plain=lambda completion, context, draft, prompt: replies.revising_plain(
+        completion, context, draft.notes, is_fenced=prompt.reply == "fenced"
     ),
+)
+_STRATEGIES: dict[StrategyName, Strategy] = {
+    "notes": _NOTES,
+    "explore": replace(_NOTES, prompt="sleep-explore", looks=LOOKING),
     "rethink": Strategy(
         prompt="sleep-rethink",
         tools=(replies.RETHINK_MEMORY, replies.FINISH_RETHINKING),
@@ -74,12 +83,16 @@ OnDraft = Callable[[Draft], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Sleeper:
-    """S: sleeps on contexts with one model. `price` lets money caps hold; `clock_s` is monotonic."""
+    """S: sleeps on contexts with one model. `price` lets money caps hold; `clock_s` is monotonic.
+
+    `checkout` is the repository that strategy `explore` looks around in.
+    """
 
     model: Model
     price: PriceCard | None
     clock_s: Callable[[], float]
     now: Callable[[], datetime]
+    checkout: Checkout | None = None
 
     async def sleep(
         self,
@@ -97,6 +110,10 @@ class Sleeper:
         *on_draft* is awaited with the new draft after every model call, so that what was paid for can be kept.
         Raises ContextTooLongError before any token is spent, and ModelError.
         """
+        if _STRATEGIES[plan.strategy].looks and self.checkout is None:
+            raise InputError(
+                f"The strategy {plan.strategy} looks around in a repository, and {context.name!r} is none."
+            )
         begun = {draft.sample: draft for draft in drafts}
         budget = plan.budget.shared_by(plan.samples)
         ended: dict[int, tuple[Draft, StopReason]] = {}
@@ -152,7 +169,7 @@ class Sleeper:
         return bool(self.prompt(plan, Draft()).edited)
 
     def tools(self, plan: Plan, draft: Draft) -> tuple[Tool, ...]:
-        """The tools the next round may call; none where it is asked in plain text."""
+        """The tools the next round writes with; none where it is asked in plain text."""
         has_tools = self.model.abilities.tools and not draft.is_plain
         return _STRATEGIES[plan.strategy].tools if has_tools else ()
 
@@ -174,12 +191,19 @@ class Sleeper:
         state = f"{prompt.edited}\n\n{state}"
         return prompt.render({"context": changes.text, "notes": prompt.notes(seen), "state": state})
 
-    async def room(self, context: Context, plan: Plan, draft: Draft, changes: Changes | None = None) -> int:
-        """How many output tokens the window leaves for the next round. Raises ContextTooLongError."""
+    async def room(
+        self,
+        context: Context,
+        plan: Plan,
+        draft: Draft,
+        changes: Changes | None = None,
+        looked: tuple[Message, ...] = (),
+    ) -> int:
+        """How many output tokens the window leaves for the next call. Raises ContextTooLongError."""
         return await room_for_reply(
             self.model,
-            self.messages(context, plan, draft, changes),
-            tools=self.tools(plan, draft),
+            (*self.messages(context, plan, draft, changes), *looked),
+            tools=(*self._looks(plan, draft), *self.tools(plan, draft)),
             wanted=policy.DEFAULT_ROUND_OUTPUT_TOKENS,
         )
 
@@ -197,54 +221,95 @@ class Sleeper:
         started_s = self.clock_s()
         while (stop := policy.stop_reason(draft, budget, elapsed_s=self.clock_s() - started_s)) is None:
             for attempt in range(policy.ROUND_ATTEMPTS):
-                await anyio.lowlevel.checkpoint()  # a sleep can be stopped between calls, whatever its model does
-                is_last = attempt + 1 == policy.ROUND_ATTEMPTS
-                try:
-                    allowed = await self._allowed(context, plan, budget, draft, changes)
-                    if allowed == 0:
+                looked: tuple[Message, ...] = ()
+                is_read = False
+                for call in range(1, policy.calls_of_round(plan.strategy) + 1):
+                    await anyio.lowlevel.checkpoint()  # a sleep can be stopped between calls, whatever its model does
+                    looks = self._looks(plan, draft) if call < policy.calls_of_round(plan.strategy) else ()
+                    try:
+                        allowed = await self._allowed(context, plan, budget, draft, changes, looked)
+                        if allowed == 0:
+                            return draft, "budget"
+                        asked = (*self.messages(context, plan, draft, changes), *looked)
+                        draft, completion = await self._ask(context, plan, draft, changes, asked, looks, allowed)
+                    except ContextTooLongError:
+                        if draft.usage == Usage():
+                            raise
+                        return draft, "window"  # what was learned outgrew it, by our count or by the provider's
+                    except CapReached:
                         return draft, "budget"
-                    draft, is_read = await self._ask(context, plan, draft, changes, allowed, is_last=is_last)
-                except ContextTooLongError:
-                    if draft.usage == Usage():
-                        raise
-                    return draft, "window"  # what was learned outgrew it, by our count or by the provider's
-                except CapReached:
-                    return draft, "budget"
-                if on_draft is not None:
-                    await on_draft(draft)
+                    seen = () if draft.is_plain else await self._looked(completion, looks)
+                    if not seen:
+                        is_last = attempt + 1 == policy.ROUND_ATTEMPTS
+                        draft, is_read = self._read(context, plan, draft, completion, is_last=is_last)
+                    if on_draft is not None:
+                        await on_draft(draft)
+                    if not seen:
+                        break
+                    looked += seen
                 if is_read:
                     break
         return draft, stop
 
     async def _ask(
-        self, context: Context, plan: Plan, draft: Draft, changes: Changes | None, allowed: int, *, is_last: bool
-    ) -> tuple[Draft, bool]:
-        """Make one call and fold its reply in; say whether it could be read.
-
-        A model that turns out to have no tools, or calls none, is asked in plain text from then on.
-        """
-        strategy = _STRATEGIES[plan.strategy]
-        prompt, tools = self.prompt(plan, draft), self.tools(plan, draft)
+        self,
+        context: Context,
+        plan: Plan,
+        draft: Draft,
+        changes: Changes | None,
+        asked: Sequence[Message],
+        looks: tuple[Tool, ...],
+        allowed: int,
+    ) -> tuple[Draft, Completion]:
+        """Make one call, and count it. A model that turns out to have no tools is asked in plain text from then on."""
+        tools = self.tools(plan, draft)
         options = Options(
             max_output_tokens=allowed,
             temperature=plan.sampling_temperature if self.model.abilities.sampling else None,
             seed=draft.sample if plan.samples > 1 else None,
             effort=plan.effort,
-            tools=tools,
+            tools=(*looks, *tools),
         )
         try:
-            completion = await self.model.generate(self.messages(context, plan, draft, changes), options)
+            completion = await self.model.generate(asked, options)
         except NotSupportedError:
             if tools and not self.model.abilities.tools:
                 draft = replace(draft, is_plain=True)
-                return await self._ask(context, plan, draft, changes, allowed, is_last=is_last)
+                asked = self.messages(context, plan, draft, changes)
+                return await self._ask(context, plan, draft, changes, asked, (), allowed)
             raise
-        draft = draft.spent(completion.usage, self.price.cost_usd(completion.usage) if self.price else None)
+        cost_usd = self.price.cost_usd(completion.usage) if self.price else None
+        return draft.spent(completion.usage, cost_usd), completion
+
+    def _looks(self, plan: Plan, draft: Draft) -> tuple[Tool, ...]:
+        return _STRATEGIES[plan.strategy].looks if self.tools(plan, draft) else ()
+
+    async def _looked(self, completion: Completion, looks: Sequence[Tool]) -> tuple[Message, ...]:
+        """Carry out a reply that does nothing but look around: what was said, and what was seen. Nothing for others."""
+        names = {tool.name for tool in looks}
+        calls = completion.tool_calls
+        if self.checkout is None or not calls or any(call.name not in names for call in calls):
+            return ()
+        calls = calls[: policy.MOST_LOOKS]
+        results = [await anyio.to_thread.run_sync(carry_out, call, self.checkout, looks) for call in calls]
+        said = "\n".join(filter(None, [completion.text.strip(), *map(written, calls)]))
+        return Message("assistant", said), Message("user", "\n\n".join(result.text for result in results))
+
+    def _read(
+        self, context: Context, plan: Plan, draft: Draft, completion: Completion, *, is_last: bool
+    ) -> tuple[Draft, bool]:
+        """Fold a reply in; say whether it could be read.
+
+        A model that calls no tool is asked in plain text from then on.
+        """
+        strategy, tools = _STRATEGIES[plan.strategy], self.tools(plan, draft)
         try:
             if tools:
-                revision = strategy.read(completion, draft)
+                names = {tool.name for tool in strategy.looks}
+                calls = tuple(call for call in completion.tool_calls if call.name not in names)
+                revision = strategy.read(replace(completion, tool_calls=calls), draft)
             else:
-                revision = strategy.read_plain(completion, context, draft, prompt)
+                revision = strategy.read_plain(completion, context, draft, self.prompt(plan, draft))
         except UnreadableReplyError as error:
             if tools and not completion.tool_calls:
                 draft = replace(draft, is_plain=True)
@@ -253,12 +318,19 @@ class Sleeper:
         return draft.revised(revision, context, max_characters=plan.max_characters), True
 
     async def _allowed(
-        self, context: Context, plan: Plan, budget: Budget, draft: Draft, changes: Changes | None
+        self,
+        context: Context,
+        plan: Plan,
+        budget: Budget,
+        draft: Draft,
+        changes: Changes | None,
+        looked: tuple[Message, ...] = (),
     ) -> int:
-        room = await self.room(context, plan, draft, changes)
+        room = await self.room(context, plan, draft, changes, looked)
         input_tokens = 0
         if budget.max_cost_usd is not None:
-            messages, tools = self.messages(context, plan, draft, changes), self.tools(plan, draft)
+            messages = (*self.messages(context, plan, draft, changes), *looked)
+            tools = (*self._looks(plan, draft), *self.tools(plan, draft))
             input_tokens = (await self.model.count_tokens(messages, tools=tools)).tokens
         return policy.call_output_tokens(
             budget, draft.usage, draft.cost_usd, input_tokens=input_tokens, price=self.price, default=room

@@ -9,12 +9,13 @@ them can be kept, shown, or gone on from. This file does not know any model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from sleeptime.core.context import EVERYWHERE, Context, Span
+from sleeptime.core.context import EVERYWHERE, Context, Span, headed
 from sleeptime.core.usage import Usage, sum_costs
 
 NoteKind = Literal["inference", "anticipated", "plan"]
@@ -26,6 +27,7 @@ StopReason = Literal[
 COMPLETE: tuple[StopReason, ...] = ("finished", "settled", "rounds")
 """Ends of a sleep that had its say about the whole text."""
 
+_PLACE = re.compile(r"([\w./@+-]*[./][\w@+-]+)(?::\d+(?:\s*[-–]\s*\d+)?)?")
 SAMPLE_SEPARATOR = "\n\n---\n\n"
 
 
@@ -255,9 +257,10 @@ def _labelled(note: Note) -> str:
 
 
 def evidence(cites: Sequence[str], context: Context, notes: Sequence[Note]) -> tuple[Span, ...]:
-    """Turn quotations and note ids into spans of the context.
+    """Turn quotations, note ids, and files such as `src/a.py:10-20` into spans of the context.
 
-    What cannot be found, and a note without evidence, may stand for anything: EVERYWHERE.
+    A file is the section that is headed by its path, which is all that a context says of it. What cannot be found, and
+    a note without evidence, may stand for anything: EVERYWHERE.
     """
     known = {note.id: note for note in notes}
     spans: dict[Span, None] = {}
@@ -265,7 +268,13 @@ def evidence(cites: Sequence[str], context: Context, notes: Sequence[Note]) -> t
         if not cite.strip():
             continue
         cited = known.get(cite.strip(" []"))
-        found = cited.evidence if cited else () if cite.strip() == EVERYWHERE.section else context.locate(cite)
+        path = _PLACE.fullmatch(cite.strip())
+        if cited:
+            found = cited.evidence
+        elif cite.strip() == EVERYWHERE.section:
+            found = ()
+        else:
+            found = (headed(context, path[1]) if path else ()) or context.locate(cite)
         spans.update(dict.fromkeys(found or (EVERYWHERE,)))
     return tuple(spans)
 

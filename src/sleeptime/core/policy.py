@@ -7,12 +7,22 @@ from __future__ import annotations
 
 from sleeptime.core.budget import Budget
 from sleeptime.core.notes import Draft, StopReason
+from sleeptime.core.plan import StrategyName
 from sleeptime.core.usage import PriceCard, Usage
 
 ROUND_ATTEMPTS = 2
 FAILED_ROUNDS_TO_STOP = 2
 DEFAULT_ROUND_OUTPUT_TOKENS = 16_384
 """What one round may say where nothing caps it; a model that reasons does so within it."""
+
+
+MOST_LOOKS = 8
+"""Calls of one round that look around in a repository, before its notes have to be written."""
+
+
+def calls_of_round(strategy: StrategyName) -> int:
+    """How many model calls one attempt at a round may make."""
+    return 1 + MOST_LOOKS if strategy == "explore" else 1
 
 
 def stop_reason(draft: Draft, budget: Budget, *, elapsed_s: float) -> StopReason | None:

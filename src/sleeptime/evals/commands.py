@@ -83,7 +83,7 @@ Strategy = Annotated[
     str | None,
     typer.Option(
         "--strategy",
-        help=f"How to sleep: {' or '.join(STRATEGIES)} (the paper's loop); else as the experiment says.",
+        help="How to sleep: notes, rethink (the paper's loop), or for e7 explore; else as the experiment says.",
         show_default=False,
     ),
 ]

@@ -474,6 +474,8 @@ def _entry(path: str, mode: str, blob: str, size: str) -> File | LeftOut:
         return "link"
     if mode == "160000":
         return "submodule"
+    if not size.isdigit():
+        return "too large"  # the object is missing: partial clones leave out what is large
     return by_name(path, int(size)) or File(path=path, size_bytes=int(size), blob=blob)
 
 
