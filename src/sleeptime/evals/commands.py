@@ -17,6 +17,7 @@ from sleeptime.core.plan import STRATEGIES, StrategyName
 from sleeptime.evals import console
 from sleeptime.evals.console import counting, note, print_json, stdout
 from sleeptime.evals.queries.command import make_queries
+from sleeptime.evals.swe import command as swe
 
 if TYPE_CHECKING:
     from sleeptime.evals.runs.results import Run
@@ -104,14 +105,16 @@ def list_(as_json: Json = False) -> None:
     _check_installed()
     from sleeptime.evals.data import datasets  # noqa: PLC0415 - the module says why
     from sleeptime.evals.runs import experiments  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.swe import experiment as on_repositories  # noqa: PLC0415 - the module says why
 
     known = [experiments.load(name) for name in experiments.names()]
+    agents = on_repositories.load()
     if as_json:
         print_json(
             {
                 "experiments": [
                     {"id": each.id, "title": each.title, "claim": each.claim.strip(), "paper": each.paper.strip()}
-                    for each in known
+                    for each in (*known, agents)
                 ],
                 "datasets": dict(datasets.NAMES),
             }
@@ -126,6 +129,14 @@ def list_(as_json: Json = False) -> None:
             style="dim",
             highlight=False,
         )
+    stdout.print(f"[bold]{agents.id}[/bold]  {agents.title}", highlight=False)
+    stdout.print(f"    claim  {agents.claim}", highlight=False, markup=False)
+    stdout.print(f"    paper  {agents.paper}", highlight=False, markup=False)
+    stdout.print(
+        f"    {len(agents.cells)} cells, on a repository of yours (make-swe-features), cap {agents.max_cost_usd:g} USD",
+        style="dim",
+        highlight=False,
+    )
     stdout.print("\n[bold]datasets[/bold]")
     for name, words in datasets.NAMES.items():
         stdout.print(f"    {name:<26}{words}", highlight=False, markup=False)
@@ -133,7 +144,9 @@ def list_(as_json: Json = False) -> None:
 
 @app.command()
 def run(
-    names: Annotated[list[str], typer.Argument(metavar="EXPERIMENT…", help="e1 e2 e3 e4 e5 e6 e8, or all.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="EXPERIMENT…", help="e1 e2 e3 e4 e5 e6 e8, or all; e7 by itself.")
+    ],
     model: ModelName,
     dataset: Annotated[
         str | None,
@@ -150,6 +163,10 @@ def run(
     seeds: Seeds = "1",
     split: Split = "hoist",
     data: Data = None,
+    repo: Annotated[
+        Path | None,
+        typer.Option("--repo", help="The git repository of e7's dataset.", exists=True, file_okay=False),
+    ] = None,
     max_cost: MaxCost = None,
     prices: Prices = None,
     connections: Connections = 16,
@@ -167,8 +184,31 @@ def run(
       sleeptime eval run e1 --model openai:gpt-5-mini --limit 50 --dry-run
 
       sleeptime eval run e1 e3 e5 --model tiny --limit 100 --seeds 1,2,3
+
+      sleeptime eval run e7 --repo DIR --dataset features.jsonl --model openai:gpt-5-mini --levels 4,8,16
     """
     _check_installed()
+    if "e7" in names:
+        if len(names) > 1:
+            raise InputError("e7 works on repositories and runs by itself: give it alone.")
+        swe.run_e7(
+            swe.Asking(
+                dataset=dataset,
+                repository=repo,
+                model=model,
+                sleep_model=sleep_model,
+                steps=levels,
+                strategy=_strategy(strategy),
+                limit=limit,
+                max_cost=max_cost,
+                prices=prices,
+                connections=connections,
+                out=out,
+                dry_run=dry_run,
+                as_json=as_json,
+            )
+        )
+        return
     from sleeptime.evals.data import datasets  # noqa: PLC0415 - the module says why
     from sleeptime.evals.runs import experiments, runner  # noqa: PLC0415 - the module says why
 
@@ -410,6 +450,16 @@ def report(
     from sleeptime.evals.runs import experiments  # noqa: PLC0415 - the module says why
     from sleeptime.evals.runs.run_folder import read_run  # noqa: PLC0415 - the module says why
 
+    if any(swe.is_e7(folder) for folder in folders):
+        if len(folders) > 1:
+            raise InputError("A run of e7 has a page of its own: report it alone.")
+        page = swe.report_e7(folders[0], out or folders[0] / REPORT)
+        if as_json:
+            print_json(swe.findings_of(folders[0]))
+        else:
+            typer.echo(page)
+        note(f"Wrote {page}: open it in a browser. Its figure and tables lie beside it.")
+        return
     found = [analyse(read_run(folder)) for folder in folders]
     asked = {name for each in found for name in each.experiments}
     known = [experiments.load(name) for name in experiments.names() if name in asked]
@@ -422,6 +472,7 @@ def report(
 
 
 app.command("make-queries")(make_queries)
+app.command("make-swe-features")(swe.make_swe_features)
 
 
 def _strategy(written: str | None) -> StrategyName | None:
