@@ -30,6 +30,7 @@ from sleeptime.core.agency import AgentAnswer, Outcome, Progress
 from sleeptime.core.budget import Budget
 from sleeptime.core.errors import ContextTooLongError, ModelError, NotSupportedError
 from sleeptime.core.messages import UNREADABLE, Completion, Message, Tool, ToolCall
+from sleeptime.core.notes import Note
 from sleeptime.core.usage import PriceCard
 from sleeptime.models.protocol import Model, Options
 from sleeptime.models.window import room_for_reply
@@ -122,6 +123,10 @@ class Agent:
             version=version,
             error=error,
         )
+
+    def known(self, notes: Sequence[Note]) -> str:
+        """Write *notes* as what stands before a task; nothing where there are none."""
+        return prompts.load("agent", self.model.abilities.prompt_set).notes(notes)
 
     def messages(self, task: str, known: str, steps: int, *, is_plain: bool) -> tuple[Message, ...]:
         """What the first step shows the model; later ones only add to it."""

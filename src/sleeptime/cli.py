@@ -26,6 +26,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from sleeptime.core import staleness
+from sleeptime.core.agency import DEFAULT_STEPS, MOST_STEPS, OUTCOMES
 from sleeptime.core.budget import Budget, Level
 from sleeptime.core.context import EVERYWHERE, Section, Span
 from sleeptime.core.errors import (
@@ -566,6 +567,56 @@ def ask(
         _bill(answer.usage.input_tokens, answer.usage.output_tokens, answer.cost_usd, "test-time", f"; {shown}")
         if answer.finish_reason == "length":
             stderr.print("The answer was cut off by its token cap.")
+
+    _run(work, database=database, model=model)
+
+
+@app.command()
+def solve(
+    name: Name,
+    task: Annotated[
+        str, typer.Argument(help="What to change, or - to read it from standard input.", show_default=False)
+    ],
+    model: ModelName = None,
+    steps: Annotated[int, typer.Option(help="Model calls, at most.", min=1, max=MOST_STEPS)] = DEFAULT_STEPS,
+    notes: Annotated[
+        bool | None, typer.Option("--notes/--no-notes", help="Show what was learned; by default if anything was.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Cap on output tokens.", min=1, show_default=False)] = None,
+    max_cost: Annotated[float | None, typer.Option(help="Cap on money, in US dollars.", show_default=False)] = None,
+    database: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Change the repository that a context was made of, in steps, and print the patch.
+
+    An agent reads and searches the committed files and edits a copy in memory: the repository is not touched, and
+    nothing is run. The patch goes to stdout and the bill to stderr, so this works:
+
+      sleeptime solve shop "Let carts be saved" --steps 12 | git -C shop apply
+    """
+    wanted = sys.stdin.read() if task == "-" else task
+
+    async def work(engine: Engine) -> None:
+        answer = await engine.solve(
+            name,
+            wanted,
+            steps=steps,
+            with_notes=notes,
+            budget=Budget(max_output_tokens=max_tokens, max_cost_usd=max_cost),
+        )
+        if as_json:
+            _print_json(answer)
+        else:
+            sys.stdout.write(answer.patch)
+            shown = f"; saw version {answer.version}" if answer.version else "; saw no notes"
+            _bill(answer.usage.input_tokens, answer.usage.output_tokens, answer.cost_usd, "test-time", shown)
+            changed = len(answer.modified) + len(answer.created)
+            _note(f"{answer.steps} steps, {changed} files changed; ended: {OUTCOMES[answer.outcome]}.")
+            if answer.summary:
+                _note(answer.summary)
+        if answer.outcome == "error":
+            stderr.print(f"[red]error:[/red] {escape(answer.error)}", soft_wrap=True, highlight=False)
+            raise typer.Exit(1)
 
     _run(work, database=database, model=model)
 

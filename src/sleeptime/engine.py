@@ -27,11 +27,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import platformdirs
 
+from sleeptime.agent import Agent
 from sleeptime.answerer import Answerer
 from sleeptime.core import ledger as accounts
 from sleeptime.core import policy, staleness
+from sleeptime.core.agency import DEFAULT_STEPS, AgentAnswer, Progress
 from sleeptime.core.anticipation import was_anticipated
 from sleeptime.core.budget import Budget, Level
 from sleeptime.core.caps import Caps, Reservation
@@ -66,6 +69,7 @@ from sleeptime.models.metered import Metered
 from sleeptime.models.prices import load_cards, price_card
 from sleeptime.models.protocol import Model
 from sleeptime.models.retrying import Retrying
+from sleeptime.repositories.checkout import Checkout, open_checkout
 from sleeptime.scheduler import LOOK, Rules, Scheduler
 from sleeptime.settings import SETTINGS_FILE, Settings, WorkerSettings, load
 from sleeptime.sleeper import Sleeper, begin
@@ -336,7 +340,8 @@ class Engine:
         model = await self._model(self._sleep_model)
         price = self.price_card(model.name)
         self._check_money(plan.budget, model, price, self.settings.caps)
-        sleeper = Sleeper(model, price, self._clock_s, self._now)
+        checkout = await anyio.to_thread.run_sync(checkout_of, context) if plan.strategy == "explore" else None
+        sleeper = Sleeper(model, price, self._clock_s, self._now, checkout)
         await self._clear_away(context, sleeper, plan, again=again)
         newest = await self.store.learned(context.id)
         begun = await self.store.unfinished(context.id, sleeper.identity(plan))
@@ -579,6 +584,59 @@ class Engine:
         await self.store.keep_answer(context.id, work_id, answer, self._now(), teaches=teaches if is_own else None)
         return answer
 
+    async def solve(
+        self,
+        name: str,
+        task: str,
+        *,
+        steps: int = DEFAULT_STEPS,
+        with_notes: bool | None = None,
+        budget: Budget = Budget(),
+        on_step: Callable[[Progress], None] | None = None,
+    ) -> AgentAnswer:
+        """Change the repository that a context was made of, and give the patch; the repository itself is not touched.
+
+        steps       model calls, at most; after each the model is shown how many it has used
+        with_notes  show it what was learned about the repository; by default if anything was
+
+        Each step is a row of the ledger. A model that fails is an outcome, with what was changed until then.
+        Raises NothingLearnedError where notes are asked for and there are none, BudgetError, and InputError for a
+        context that is of no repository or folder.
+        """
+        check_text(task)
+        context = await self.store.context(name)
+        learned = None if with_notes is False else await self.store.learned(context.id)
+        notes = staleness.shown(learned, context) if learned else ()
+        if with_notes and not notes:
+            raise NothingLearnedError(context.name, is_stale=bool(learned and learned.shown))
+        version = learned.version if learned and notes else None
+        checkout = await anyio.to_thread.run_sync(checkout_of, context)
+        model = await self._model(self._test_model)
+        price = self.price_card(model.name)
+        self._check_money(budget, model, price)
+        metered = self._metered(
+            model,
+            Phase.TEST,
+            price,
+            context_id=context.id,
+            work_id=_new_id("q"),
+            version=version,
+            sees="learned" if notes else "context",
+            level=f"steps:{steps}",
+            is_capped=_has_caps(budget),
+        )
+        agent = Agent(metered, price, self._clock_s)
+        with self._foreground(model.name):
+            return await agent.solve(
+                task,
+                checkout,
+                steps=steps,
+                known=agent.known(notes),
+                version=version,
+                budget=budget,
+                on_step=on_step,
+            )
+
     async def decide(self, name: str) -> Decision | None:
         """Decide whether to sleep on a context now, under the guard; None where all of it has notes. Spends nothing."""
         return await self._scheduler().decide((await self.store.context(name)).id)
@@ -762,6 +820,17 @@ class Engine:
             ),
             repeats_sent=not is_capped,
         )
+
+
+def checkout_of(context: Context) -> Checkout:
+    """Open what a context was made of, a repository or a folder. Raises InputError where it was made of a text."""
+    if not context.source or not Path(context.source).is_dir():
+        where = f"{context.source} is no folder" if context.source else "it came from no folder"
+        raise InputError(
+            f"{context.name!r} is not of a repository that can be looked at: {where}. `sleeptime add path/to/repo` "
+            "makes one."
+        )
+    return open_checkout(context.source)
 
 
 def _is_unchanged(context: Context, sleeper: Sleeper, plan: Plan, newest: LearnedContext) -> bool:

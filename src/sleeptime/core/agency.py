@@ -24,6 +24,7 @@ OUTCOMES: dict[Outcome, str] = {
     "gave_up": "the model ended without a change, or said nothing new any more",
     "error": "the model failed",
 }
+DEFAULT_STEPS = 20
 MOST_STEPS = 1000
 LOST_TO_STOP = 3
 """Replies in a row that say nothing new, after which the model is not asked again."""

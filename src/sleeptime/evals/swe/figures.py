@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import altair as alt
 
-from sleeptime.evals.report.drawing import LEARNED, NO_SLEEP, SLEEP, Datum, Drawing
+from sleeptime.evals.report.drawing import LEARNED, LINE, NO_SLEEP, SLEEP, Datum, Drawing
 from sleeptime.evals.report.panel import Panel, Scale, round_top
 from sleeptime.evals.swe.experiment import ARMS, Arm
 from sleeptime.evals.swe.findings import Findings
 
 WIDTH, HEIGHT = 640.0, 330.0
 _COLOURS: dict[Arm, str] = {"no_sleep": NO_SLEEP, "sleep": SLEEP, "siblings": LEARNED}
-_MOST_LINES = 3
 
 
 def f1_by_tokens(found: Findings) -> Drawing | None:
@@ -29,10 +28,12 @@ def f1_by_tokens(found: Findings) -> Drawing | None:
         x=Scale(low=min(tokens) / 1.6, high=max(tokens) * 1.6, pixels=WIDTH, is_log=True),
         y=Scale(low=0.0, high=round_top(tops), pixels=HEIGHT, is_upward=True),
     )
-    best = sorted(found.references, key=lambda each: -(each.f1.value or 0.0))[:_MOST_LINES]
-    for each in best:
-        if each.f1.value is not None:
-            panel.rule(y=each.f1.value, dashes=(2, 3))
+    best: list[tuple[str, float]] = []
+    for each in sorted(found.references, key=lambda each: -(each.f1.value or 0.0)):
+        value = each.f1.value
+        if value and all(abs(panel.y(value) - panel.y(other)) > LINE for _, other in best):
+            best.append((each.name, value))
+            panel.rule(y=value, dashes=(2, 3))
     for arm, colour in _COLOURS.items():
         line: list[Datum] = [
             {
@@ -51,9 +52,8 @@ def f1_by_tokens(found: Findings) -> Drawing | None:
             panel.dots(line, colour)
             panel.names(line, colour)
             panel.line_name(ARMS[arm], line, colour)
-    for each in best:
-        if each.f1.value is not None:
-            panel.aside(each.name, each.f1.value)
+    for name, value in best:
+        panel.aside(name, value)
     ticks = panel.x.ticks()
     return panel.chart(
         alt.Axis(title="test-time tokens per pull request (output, log scale)", values=ticks, format=",d"),

@@ -99,9 +99,9 @@ def references(baselines: Sequence[Baseline], asked: Sequence[Asked]) -> tuple[R
             Reference(
                 name=name,
                 targets=len(scores),
-                precision=table.mean({target: score.precision for target, score in scores.items()}),
-                recall=table.mean({target: score.recall for target, score in scores.items()}),
-                f1=table.mean({target: score.f1 for target, score in scores.items()}),
+                precision=table.share({target: score.precision for target, score in scores.items()}),
+                recall=table.share({target: score.recall for target, score in scores.items()}),
+                f1=table.share({target: score.f1 for target, score in scores.items()}),
             )
         )
     return tuple(found)
@@ -135,6 +135,12 @@ class _Table:
             return Estimate(value=None)
         return self.estimate(stats.means(self.grid(values), self.weights))
 
+    def share(self, values: dict[int, float]) -> Estimate:
+        """The mean of what lies between 0 and 1; where all clusters came out alike, with the width that is left."""
+        found = self.mean(values)
+        present = len({self._places[number][0] for number in values})
+        return stats.widened(found, clusters=present, lowest=0.0, highest=1.0) if present else found
+
     def estimate(self, replicates: Array) -> Estimate:
         found = stats.estimate(replicates)
         return found if self.clusters >= stats.FEWEST_CLUSTERS else Estimate(value=found.value)
@@ -154,9 +160,9 @@ def _point(table: _Table, cell: Cell, run: Run) -> Point | None:
         cell=cell,
         targets=len(scored),
         missing=len(rows) - len(scored),
-        precision=table.mean({target: score.precision for target, score in scored.items()}),
-        recall=table.mean({target: score.recall for target, score in scored.items()}),
-        f1=table.mean({target: score.f1 for target, score in scored.items()}),
+        precision=table.share({target: score.precision for target, score in scored.items()}),
+        recall=table.share({target: score.recall for target, score in scored.items()}),
+        f1=table.share({target: score.f1 for target, score in scored.items()}),
         output_tokens=mean(lambda row: row.usage.output_tokens),
         input_tokens=mean(lambda row: row.usage.input_tokens),
         steps=mean(lambda row: row.steps),

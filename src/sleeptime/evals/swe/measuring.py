@@ -230,18 +230,17 @@ class Measurer:
         self, cell: Cell, target: Target, checkout: Checkout, learned: LearnedContext | SleeptimeError | None
     ) -> Row:
         row = Row(cell=cell.id, target=target.request.number)
+        model = self._journaled(self._models.test, self._settings.price)
+        agent = Agent(model, self._settings.price, self._clock_s)
         known = ""
         if cell.arm == "siblings":
             known = rendered(target.siblings, self._repository)
         elif cell.arm == "sleep":
             if not isinstance(learned, LearnedContext):
                 return replace(row, error=f"the sleep failed: {learned}")
-            known = prompts.load("agent").notes(learned.shown)
-        model = self._journaled(self._models.test, self._settings.price)
+            known = agent.known(learned.shown)
         try:
-            answer = await Agent(model, self._settings.price, self._clock_s).solve(
-                target.request.words, checkout, steps=cell.steps, known=known
-            )
+            answer = await agent.solve(target.request.words, checkout, steps=cell.steps, known=known)
         except SleeptimeError as error:
             return replace(row, error=f"{type(error).__name__}: {error}")
         return replace(
