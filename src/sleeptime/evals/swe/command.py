@@ -36,6 +36,8 @@ FOLDER = "sleeptime-runs"
 REPORT = "report"
 STEP_OUTPUT, STEP_RESULT = 200, 900
 """Output tokens of a step, and tokens of what its tools show, assumed by a forecast."""
+INSTRUCTIONS, NOTES, SIBLING = 700, 1250, 2000
+"""Tokens of a first prompt, of notes as long as they may be, and of a sibling as long as it is shown, assumed too."""
 
 
 def make_swe_features(
@@ -239,16 +241,21 @@ def _tell_forecast(
     from sleeptime.core import policy  # noqa: PLC0415 - the module says why
     from sleeptime.core.usage import Usage  # noqa: PLC0415 - the module says why
 
+    siblings = sum(len(target.siblings) for target in targets) / len(targets)
+    known = {"no_sleep": 0, "sleep": NOTES, "siblings": round(siblings * SIBLING)}
     lines: list[dict[str, Any]] = []  # Any: JSON
     for cell in experiment.cells:
         calls = cell.steps * len(targets)
-        grown = sum(700 + step * (STEP_RESULT + STEP_OUTPUT) for step in range(cell.steps))
+        first = INSTRUCTIONS + known[cell.arm]
+        grown = sum(first + step * (STEP_RESULT + STEP_OUTPUT) for step in range(cell.steps))
         lines.append(_line(cell.id, calls, grown * len(targets), calls * STEP_OUTPUT))
     if any(cell.arm == "sleep" for cell in experiment.cells):
         budget, strategy = experiment.plan.budget, experiment.plan.strategy
         each = budget.max_rounds * policy.calls_of_round(strategy)
         calls = each * len(targets)
-        lines.append(_line("sleeps", calls, calls * 8000, calls * STEP_OUTPUT))
+        looked = policy.MOST_LOOKS * (STEP_RESULT + STEP_OUTPUT) // 2
+        shown = INSTRUCTIONS + NOTES + round(siblings * SIBLING) + looked
+        lines.append(_line("sleeps", calls, calls * shown, calls * STEP_OUTPUT))
     total = Usage(
         input_tokens=sum(line["input_tokens"] for line in lines),
         output_tokens=sum(line["output_tokens"] for line in lines),
