@@ -35,7 +35,7 @@ from sleeptime.core.usage import PriceCard
 from sleeptime.models.protocol import Model, Options
 from sleeptime.models.window import room_for_reply
 from sleeptime.repositories.checkout import Checkout
-from sleeptime.repositories.tools import WORKING, Result, carry_out, written
+from sleeptime.repositories.tools import WORKING, Result, carry_out, read_written, written
 from sleeptime.repositories.worktree import Worktree
 
 STEP_OUTPUT_TOKENS = 8192
@@ -154,6 +154,7 @@ class Agent:
             work.messages = list(self.messages(task, known, steps, is_plain=True))
             return await self._step(task, known, steps, budget, work)
         calls = _plain_calls(completion.text) if work.is_plain else completion.tool_calls
+        calls = calls or read_written(_THINKING.sub("", completion.text))
         results = await anyio.to_thread.run_sync(_carried_out, calls, work)
         refused = sum(result.is_refused for result in results)
         is_lost = not any(result.is_read for result in results)
@@ -223,7 +224,7 @@ def _said(completion: Completion, calls: Sequence[ToolCall], *, is_plain: bool) 
     """What the model said, as later steps show it. Plain calls stand in its text already."""
     said = _THINKING.sub("", completion.text).strip()
     lines = [said[:MOST_SAID]] if said else []
-    if not is_plain:
+    if not is_plain and completion.tool_calls:
         lines += [_shortened(written(call)) for call in calls]
     return "\n".join(lines) or "(nothing)"
 

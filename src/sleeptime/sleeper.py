@@ -39,7 +39,7 @@ from sleeptime.core.usage import PriceCard, Usage, sum_costs
 from sleeptime.models.protocol import Model, Options
 from sleeptime.models.window import room_for_reply
 from sleeptime.repositories.checkout import Checkout
-from sleeptime.repositories.tools import LOOKING, carry_out, written
+from sleeptime.repositories.tools import LOOKING, carry_out, read_written, written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +279,8 @@ class Sleeper:
                 return await self._ask(context, plan, draft, changes, asked, (), allowed)
             raise
         cost_usd = self.price.cost_usd(completion.usage) if self.price else None
+        if looks and not completion.tool_calls:
+            completion = replace(completion, text="", tool_calls=read_written(completion.text))
         return draft.spent(completion.usage, cost_usd), completion
 
     def _looks(self, plan: Plan, draft: Draft) -> tuple[Tool, ...]:

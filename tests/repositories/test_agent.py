@@ -105,6 +105,20 @@ async def test_a_model_without_tools_writes_its_calls(place: Path) -> None:
     assert (done.outcome, done.steps, done.modified, done.refused) == ("finished", 4, ("src/a.py",), 1)
 
 
+async def test_calls_written_as_the_transcript_shows_them_are_carried_out(place: Path) -> None:
+    lines = [
+        'I look first.\n{"tool": "read", "path": "src/a.py"}\n{"no": "call"}\n{broken',
+        '{"tool": "edit", "path": "src/a.py", "old": "return 1", "new": "return 2"}',
+        '{"tool": "finish", "summary": "Done."}',
+    ]
+    worker = agent(lines)
+
+    done = await worker.solve("Return 2.", open_checkout(place), steps=8)
+
+    assert (done.outcome, done.calls, done.refused) == ("finished", 3, 0)
+    assert asked(worker)[1][-2].content == lines[0]
+
+
 async def test_an_endless_loop_ends_with_the_steps(place: Path) -> None:
     numbers = count(1)
 

@@ -71,6 +71,16 @@ async def test_a_round_looks_and_then_writes_notes_that_rest_on_a_file(place: Pa
     assert "src/b.py:1: b = 1" in third[-1].content
 
 
+async def test_a_look_that_is_written_out_is_carried_out(place: Path) -> None:
+    worker = sleeper(place, ['{"tool": "read", "path": "src/b.py"}', NOTES])
+
+    learned = await worker.sleep(context(), PLAN)
+
+    assert (learned.rounds, len(learned.notes)) == (1, 1)
+    assert isinstance(worker.model, ScriptedModel)
+    assert "1: b = 1" in worker.model.calls[-1].messages[-1].content
+
+
 async def test_looking_without_end_is_ended_and_notes_are_asked_for(place: Path) -> None:
     numbers = count(1)
 

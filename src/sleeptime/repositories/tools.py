@@ -17,7 +17,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from sleeptime.core.errors import RepositoryError
 from sleeptime.core.messages import UNREADABLE, Tool, ToolCall
@@ -133,6 +133,22 @@ def carry_out(call: ToolCall, place: Checkout, tools: Sequence[Tool] = LOOKING) 
 def written(call: ToolCall) -> str:
     """Write a call as one line of JSON, as a transcript shows it."""
     return json.dumps({"tool": call.name, **call.arguments}, ensure_ascii=False, default=str)
+
+
+def read_written(text: str) -> tuple[ToolCall, ...]:
+    """Read the calls that a reply only writes, a line each, as transcripts show them."""
+    calls: list[ToolCall] = []
+    for line in text.splitlines():
+        if not line.lstrip().startswith("{"):
+            continue
+        try:
+            value: Any = json.loads(line, strict=False)  # Any: what the model wrote
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict) and isinstance(value.get("tool"), str):  # pyright: ignore[reportUnknownMemberType]  # JSON
+            arguments = {str(key): each for key, each in cast("dict[str, Any]", value).items()}
+            calls.append(ToolCall(name=arguments.pop("tool"), arguments=arguments))
+    return tuple(calls)
 
 
 def _list(arguments: Mapping[str, Any], place: Checkout) -> Result:  # Any: what the model wrote, checked
