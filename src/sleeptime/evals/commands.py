@@ -108,13 +108,13 @@ def list_(as_json: Json = False) -> None:
     from sleeptime.evals.swe import experiment as on_repositories  # noqa: PLC0415 - the module says why
 
     known = [experiments.load(name) for name in experiments.names()]
-    agents = on_repositories.load()
+    known = sorted([*known, on_repositories.load()], key=lambda each: (each.id == experiments.OWN, each.id))
     if as_json:
         print_json(
             {
                 "experiments": [
                     {"id": each.id, "title": each.title, "claim": each.claim.strip(), "paper": each.paper.strip()}
-                    for each in (*known, agents)
+                    for each in known
                 ],
                 "datasets": dict(datasets.NAMES),
             }
@@ -129,14 +129,6 @@ def list_(as_json: Json = False) -> None:
             style="dim",
             highlight=False,
         )
-    stdout.print(f"[bold]{agents.id}[/bold]  {agents.title}", highlight=False)
-    stdout.print(f"    claim  {agents.claim}", highlight=False, markup=False)
-    stdout.print(f"    paper  {agents.paper}", highlight=False, markup=False)
-    stdout.print(
-        f"    {len(agents.cells)} cells, on a repository of yours (make-swe-features), cap {agents.max_cost_usd:g} USD",
-        style="dim",
-        highlight=False,
-    )
     stdout.print("\n[bold]datasets[/bold]")
     for name, words in datasets.NAMES.items():
         stdout.print(f"    {name:<26}{words}", highlight=False, markup=False)

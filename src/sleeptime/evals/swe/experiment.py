@@ -44,6 +44,7 @@ class Experiment:
     arms: tuple[Arm, ...]
     steps: tuple[int, ...]
     plan: Plan
+    dataset: str = "pull requests of a repository of yours (make-swe-features)"
 
     @property
     def cells(self) -> tuple[Cell, ...]:
