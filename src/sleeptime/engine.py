@@ -70,6 +70,7 @@ from sleeptime.models.prices import load_cards, price_card
 from sleeptime.models.protocol import Model
 from sleeptime.models.retrying import Retrying
 from sleeptime.repositories.checkout import Checkout, open_checkout
+from sleeptime.repositories.documentation import documentation
 from sleeptime.scheduler import LOOK, Rules, Scheduler
 from sleeptime.settings import SETTINGS_FILE, Settings, WorkerSettings, load
 from sleeptime.sleeper import Sleeper, begin
@@ -340,8 +341,11 @@ class Engine:
         model = await self._model(self._sleep_model)
         price = self.price_card(model.name)
         self._check_money(plan.budget, model, price, self.settings.caps)
-        checkout = await anyio.to_thread.run_sync(checkout_of, context) if plan.strategy == "explore" else None
-        sleeper = Sleeper(model, price, self._clock_s, self._now, checkout)
+        sleeper = Sleeper(model, price, self._clock_s, self._now)
+        if plan.strategy == "explore":
+            checkout = await anyio.to_thread.run_sync(checkout_of, context)
+            documented = await anyio.to_thread.run_sync(documentation, checkout)
+            sleeper = replace(sleeper, checkout=checkout, documented=documented)
         await self._clear_away(context, sleeper, plan, again=again)
         newest = await self.store.learned(context.id)
         begun = await self.store.unfinished(context.id, sleeper.identity(plan))

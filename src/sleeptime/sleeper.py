@@ -30,8 +30,9 @@ from sleeptime.core.budget import Budget
 from sleeptime.core.changes import Changes
 from sleeptime.core.context import Context
 from sleeptime.core.errors import CapReached, ContextTooLongError, InputError, NotSupportedError, SleeptimeError
+from sleeptime.core.evident import NOTHING, Documentation
 from sleeptime.core.messages import Completion, Message, Tool
-from sleeptime.core.notes import Draft, LearnedContext, Revision, StopReason, concatenated
+from sleeptime.core.notes import Draft, LearnedContext, Revision, StopReason, concatenated, cut
 from sleeptime.core.plan import Plan, StrategyName
 from sleeptime.core.prompt import Prompt
 from sleeptime.core.replies import UnreadableReplyError
@@ -85,7 +86,8 @@ OnDraft = Callable[[Draft], Awaitable[None]]
 class Sleeper:
     """S: sleeps on contexts with one model. `price` lets money caps hold; `clock_s` is monotonic.
 
-    `checkout` is the repository that strategy `explore` looks around in.
+    `checkout` is the repository that strategy `explore` looks around in. What `documented` says already is not kept
+    as a note, and the model is told.
     """
 
     model: Model
@@ -93,6 +95,7 @@ class Sleeper:
     clock_s: Callable[[], float]
     now: Callable[[], datetime]
     checkout: Checkout | None = None
+    documented: Documentation = NOTHING
 
     async def sleep(
         self,
@@ -317,7 +320,17 @@ class Sleeper:
                 draft = replace(draft, is_plain=True)
             draft = replace(draft, remarks=(f"The last reply could not be read: {error}.",))
             return (draft.failed() if is_last else draft), False
-        return draft.revised(revision, context, max_characters=plan.max_characters), True
+        news, known = self._news(revision)
+        return draft.revised(news, context, max_characters=plan.max_characters).told(known), True
+
+    def _news(self, revision: Revision) -> tuple[Revision, tuple[str, ...]]:
+        """Leave out notes that are evident anyway; say which these were."""
+        evident = [each for each in revision.operations if each.verb != "retire" and self.documented.says(each.plain)]
+        if not evident:
+            return revision, ()
+        left = tuple(each for each in revision.operations if each not in evident)
+        remarks = tuple(f"Not kept, for the documentation says so already: {cut(each.plain, 80)}" for each in evident)
+        return replace(revision, operations=left), remarks
 
     async def _allowed(
         self,

@@ -25,6 +25,7 @@ from sleeptime.core.usage import Usage
 from sleeptime.models.protocol import Abilities, Options
 from sleeptime.models.scripted import Reply, Script, ScriptedModel
 from sleeptime.repositories.checkout import open_checkout
+from sleeptime.repositories.documentation import documentation
 from sleeptime.sleeper import Sleeper
 
 pytestmark = pytest.mark.anyio
@@ -144,6 +145,36 @@ async def test_a_tool_that_edits_is_not_there_to_look(place: Path) -> None:
 
     assert len(learned.notes) == 1
     assert (place / "src/a.py").read_text() == "import b\n"
+
+
+async def test_a_note_that_the_documentation_makes_already_is_not_kept_and_the_model_is_told(
+    make: Callable[..., Made],
+) -> None:
+    repo = make()
+    repo.commit(
+        "Begin",
+        {
+            "README.md": "# Shop\n\nRun the tests with `just test`; the slow ones need a database.\n",
+            "docs/how/orders.md": "Orders are kept in PostgreSQL, in one table.\n",
+            "src/a.py": "# Prices are rounded to cents before tax is added.\n",
+        },
+    )
+    texts = [
+        "Run the tests with `just test`.",
+        "Orders are kept in PostgreSQL, in one table.",
+        "Prices are rounded to cents before tax is added.",
+    ]
+    first = calls(("revise_notes", {"add": [{"kind": "inference", "text": text} for text in texts], "done": False}))
+    model = ScriptedModel([first, calls(("revise_notes", {"done": True}))])
+    checkout = open_checkout(repo.place)
+    worker = Sleeper(model, None, lambda: 0.0, lambda: NOW, checkout, documentation(checkout))
+
+    learned = await worker.sleep(context(), PLAN)
+
+    assert [note.text for note in learned.notes] == [texts[2]]
+    told = model.calls[1].messages[-1].content
+    assert "Not kept, for the documentation says so already: Run the tests" in told
+    assert "Not kept, for the documentation says so already: Orders" in told
 
 
 async def test_to_explore_takes_a_repository() -> None:

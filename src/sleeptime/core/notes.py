@@ -69,6 +69,11 @@ class Operation:
     question: str | None = None
     cites: tuple[str, ...] = ()
 
+    @property
+    def plain(self) -> str:
+        """The note it writes, as one would say it."""
+        return f"{self.question} {self.text}" if self.question else self.text
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
@@ -107,6 +112,12 @@ class Draft:
     def spent(self, usage: Usage, cost_usd: float | None) -> Draft:
         """Add one call's usage and cost."""
         return replace(self, usage=self.usage + usage, cost_usd=sum_costs([self.cost_usd, cost_usd]))
+
+    def told(self, remarks: tuple[str, ...]) -> Draft:
+        """Tell the next round *remarks* as well; a draft with something to tell is not settled."""
+        if not remarks:
+            return self
+        return replace(self, remarks=(*self.remarks, *remarks), is_settled=False)
 
     def failed(self) -> Draft:
         """Count a round whose replies could not be read. What was learned stays."""

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 from pydantic import TypeAdapter, ValidationError
 
 from sleeptime import prompts
@@ -38,6 +39,7 @@ from sleeptime.evals.swe.scoring import score
 from sleeptime.models.protocol import Model
 from sleeptime.models.retrying import Retrying
 from sleeptime.repositories.checkout import Checkout, Repository
+from sleeptime.repositories.documentation import documentation
 from sleeptime.sleeper import Sleeper
 
 SETTINGS_FILE, DATABASE_FILE = "swe.json", "run.db"
@@ -262,7 +264,9 @@ class Measurer:
         text = rendered(target.siblings, self._repository) or "(no earlier pull requests)"
         context = Context(id=f"pr-{number}", name=f"pull requests before {number}", text=text, created_at=self._now())
         model = self._journaled(self._models.sleep, self._settings.sleep_price)
-        sleeper = Sleeper(model, self._settings.sleep_price, self._clock_s, self._now, checkout)
+        documented = await anyio.to_thread.run_sync(documentation, checkout)
+        price = self._settings.sleep_price
+        sleeper = Sleeper(model, price, self._clock_s, self._now, checkout, documented)
         slept = Slept(target=number)
         try:
             learned = await sleeper.sleep(context, plan)
