@@ -13,8 +13,9 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-LeftOut = Literal["secret", "generated", "binary", "too large", "ignored", "link", "submodule"]
-"""Why a file is not read. `ignored`: by the project's `.gitignore`; a link or a submodule leads out of the tree."""
+LeftOut = Literal["secret", "generated", "binary", "too large", "ignored", "link", "submodule", "missing"]
+"""Why a file is not read. `ignored`: by the project's `.gitignore`; a link or a submodule leads out of the tree;
+`missing`: the repository is a partial copy without this object."""
 
 MOST_BYTES = 1_000_000
 """A larger file is data, not something a developer reads."""

@@ -474,8 +474,8 @@ def _entry(path: str, mode: str, blob: str, size: str) -> File | LeftOut:
         return "link"
     if mode == "160000":
         return "submodule"
-    if not size.isdigit():
-        return "too large"  # the object is missing: partial clones leave out what is large
+    if not size.isdecimal():  # git says BAD
+        return "missing"
     return by_name(path, int(size)) or File(path=path, size_bytes=int(size), blob=blob)
 
 
@@ -504,6 +504,8 @@ def _why_refused(path: str, entry: LeftOut | None, listing: Mapping[str, File | 
             return "it is a link; read the file it leads to by that file's own path"
         case "submodule":
             return "it is another repository (a submodule)"
+        case "missing":
+            return "this copy of the repository lacks it; fetch the whole repository"
         case "binary" | "generated" | "too large":
             return f"it is {entry}"
         case None:

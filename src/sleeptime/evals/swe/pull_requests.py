@@ -18,7 +18,6 @@ This file asks no model, and does not know what an answer is.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -30,6 +29,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from sleeptime.core.errors import InputError
+from sleeptime.core.words import bm25, words
 from sleeptime.repositories.checkout import Repository
 
 Choice = Literal["strict", "literal"]
@@ -74,7 +74,6 @@ _STATUS_OF: dict[str, Status] = {
 _STATUS: dict[str, Status] = {"M": "modified", "T": "modified", "A": "added", "D": "removed", "R": "renamed"}
 _MERGE = re.compile(r"Merge pull request #(\d+)\b")
 _SQUASH = re.compile(r"(.+?)\s*\(#(\d+)\)\s*\Z")
-_WORD = re.compile(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]+")
 _FIELD, _RECORD = "\x1f", "\x1e"
 
 
@@ -265,45 +264,26 @@ def changes(repository: Repository, base: str, head: str) -> tuple[Changed, ...]
     return tuple(found)
 
 
-def words_in(text: str) -> list[str]:
-    """The words of *text* and of the names in it, in lower case: `HttpServer_v2` has http, server and v."""
-    return [word.lower() for word in _WORD.findall(text)]
-
-
 class _Shelf:
-    """Pull requests merged so far, to find those whose words are nearest to another's (BM25)."""
+    """Pull requests merged so far, to find those whose words are nearest to another's."""
 
     def __init__(self) -> None:
         self._requests: list[PullRequest] = []
-        self._counts: list[Counter[str]] = []
-        self._having = Counter[str]()
+        self._words: list[Counter[str]] = []
 
     def add(self, request: PullRequest) -> None:
-        counts = Counter(words_in(request.words))
         self._requests.append(request)
-        self._counts.append(counts)
-        self._having.update(counts.keys())
+        self._words.append(words(request.words))
 
     def nearest(self, target: PullRequest) -> tuple[PullRequest, ...]:
         """The nearest first; of the target's own group, where it has one."""
-        wanted = set(words_in(target.words))
-        mean = sum(counts.total() for counts in self._counts) / max(1, len(self._counts))
+        scores = bm25(dict.fromkeys(words(target.words), 1.0), self._words)
         ranked = [
-            (-self._score(wanted, counts, mean), -at)
-            for at, counts in enumerate(self._counts)
-            if self._requests[at].number != target.number and self._requests[at].group == target.group
+            (-score, -at)
+            for at, (request, score) in enumerate(zip(self._requests, scores, strict=True))
+            if score > 0 and request.number != target.number and request.group == target.group
         ]
-        near = [self._requests[-at] for score, at in sorted(ranked) if score < 0]
-        return tuple(near[:MOST_SIBLINGS])
-
-    def _score(self, wanted: set[str], counts: Counter[str], mean: float) -> float:
-        longer = 0.25 + 0.75 * counts.total() / mean
-        score = 0.0
-        for word in wanted & counts.keys():
-            having = self._having[word]
-            rarity = math.log(1 + (len(self._counts) - having + 0.5) / (having + 0.5))
-            score += rarity * counts[word] * 2.2 / (counts[word] + 1.2 * longer)
-        return score
+        return tuple(self._requests[-at] for _, at in sorted(ranked)[:MOST_SIBLINGS])
 
 
 def _group(target: PullRequest, requests: Sequence[PullRequest]) -> tuple[PullRequest, ...]:
