@@ -276,12 +276,12 @@ class _Shelf:
         self._words.append(words(request.words))
 
     def nearest(self, target: PullRequest) -> tuple[PullRequest, ...]:
-        """The nearest first; of the target's own group, where it has one."""
+        """The nearest first; all of the target's own group, where it has one."""
         scores = bm25(dict.fromkeys(words(target.words), 1.0), self._words)
         ranked = [
             (-score, -at)
             for at, (request, score) in enumerate(zip(self._requests, scores, strict=True))
-            if score > 0 and request.number != target.number and request.group == target.group
+            if (score > 0 or target.group) and request.number != target.number and request.group == target.group
         ]
         return tuple(self._requests[-at] for _, at in sorted(ranked)[:MOST_SIBLINGS])
 
