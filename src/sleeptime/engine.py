@@ -502,7 +502,7 @@ class Engine:
         most_output = calls * room
         if plan.budget.max_output_tokens is not None:
             most_output = min(most_output, plan.budget.max_output_tokens)
-        most_input = calls * (count.tokens + plan.max_characters)
+        most_input = calls * (count.tokens + plan.max_characters + policy.most_looked(plan.strategy))
         cost = price.cost_usd(Usage(input_tokens=most_input, output_tokens=most_output)) if price else None
         if cost is not None and plan.budget.max_cost_usd is not None:
             cost = min(cost, plan.budget.max_cost_usd)

@@ -228,7 +228,9 @@ class Sleeper:
                 is_read = False
                 for call in range(1, policy.calls_of_round(plan.strategy) + 1):
                     await anyio.lowlevel.checkpoint()  # a sleep can be stopped between calls, whatever its model does
-                    looks = self._looks(plan, draft) if call < policy.calls_of_round(plan.strategy) else ()
+                    left = policy.most_looked(plan.strategy) - sum(len(message.content) for message in looked)
+                    is_free = call < policy.calls_of_round(plan.strategy) and left > 0
+                    looks = self._looks(plan, draft) if is_free else ()
                     try:
                         allowed = await self._allowed(context, plan, budget, draft, changes, looked)
                         if allowed == 0:
@@ -241,7 +243,7 @@ class Sleeper:
                         return draft, "window"  # what was learned outgrew it, by our count or by the provider's
                     except CapReached:
                         return draft, "budget"
-                    seen = () if draft.is_plain else await self._looked(completion, looks)
+                    seen = () if draft.is_plain else await self._looked(completion, looks, left)
                     if not seen:
                         is_last = attempt + 1 == policy.ROUND_ATTEMPTS
                         draft, is_read = self._read(context, plan, draft, completion, is_last=is_last)
@@ -289,16 +291,20 @@ class Sleeper:
     def _looks(self, plan: Plan, draft: Draft) -> tuple[Tool, ...]:
         return _STRATEGIES[plan.strategy].looks if self.tools(plan, draft) else ()
 
-    async def _looked(self, completion: Completion, looks: Sequence[Tool]) -> tuple[Message, ...]:
-        """Carry out a reply that does nothing but look around: what was said, and what was seen. Nothing for others."""
+    async def _looked(self, completion: Completion, looks: Sequence[Tool], left: int) -> tuple[Message, ...]:
+        """Carry out a reply that does nothing but look around: what was said and seen, *left* characters at most.
+
+        Nothing for other replies.
+        """
         names = {tool.name for tool in looks}
         calls = completion.tool_calls
         if self.checkout is None or not calls or any(call.name not in names for call in calls):
             return ()
         calls = calls[: policy.MOST_LOOKS]
         results = [await anyio.to_thread.run_sync(carry_out, call, self.checkout, looks) for call in calls]
-        said = "\n".join(filter(None, [completion.text.strip(), *map(written, calls)]))
-        return Message("assistant", said), Message("user", "\n\n".join(result.text for result in results))
+        said = "\n".join(filter(None, [completion.text.strip(), *map(written, calls)]))[:left]
+        seen = "\n\n".join(result.text for result in results)[: left - len(said)]
+        return Message("assistant", said), Message("user", seen or "There is no room left to look. Call revise_notes.")
 
     def _read(
         self, context: Context, plan: Plan, draft: Draft, completion: Completion, *, is_last: bool

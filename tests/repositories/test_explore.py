@@ -95,6 +95,28 @@ async def test_looking_without_end_is_ended_and_notes_are_asked_for(place: Path)
     assert (learned.rounds, len(learned.notes)) == (1, 1)
 
 
+async def test_what_a_round_looks_at_has_a_most(make: Callable[..., Made]) -> None:
+    repo = make()
+    repo.commit("Begin", {"big.txt": "word " * 100_000, "many.txt": "line\n" * 5000})
+    numbers = count(1)
+
+    def looks(_messages: Sequence[Message], options: Options) -> Reply:
+        if not any(tool.name == "read" for tool in options.tools):
+            return NOTES
+        first = 1 + 10 * next(numbers)
+        reads = [("read", {"path": "many.txt", "first": first + i}) for i in range(6)]
+        return calls(*reads, text="I think aloud. " * 500)
+
+    worker = sleeper(repo.place, looks)
+
+    await worker.sleep(context(), PLAN)
+
+    assert isinstance(worker.model, ScriptedModel)
+    shown = [sum(len(message.content) for message in call.messages) for call in worker.model.calls]
+    assert max(shown) - shown[0] <= policy.MOST_LOOKED + 100
+    assert max(shown) - shown[0] > policy.MOST_LOOKED - 10_000
+
+
 async def test_a_model_that_never_writes_fails_its_rounds(place: Path) -> None:
     numbers = count(1)
     looks: Script = lambda *_: calls(("list", {"folder": str(next(numbers))}))  # noqa: E731  # a script

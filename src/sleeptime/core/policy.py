@@ -19,10 +19,18 @@ DEFAULT_ROUND_OUTPUT_TOKENS = 16_384
 MOST_LOOKS = 8
 """Calls of one round that look around in a repository, before its notes have to be written."""
 
+MOST_LOOKED = 60_000
+"""Characters of what one round looked at that stand in its prompts."""
+
 
 def calls_of_round(strategy: StrategyName) -> int:
     """How many model calls one attempt at a round may make."""
     return 1 + MOST_LOOKS if strategy == "explore" else 1
+
+
+def most_looked(strategy: StrategyName) -> int:
+    """How many characters the prompts of a round may grow by looking around."""
+    return MOST_LOOKED if strategy == "explore" else 0
 
 
 def stop_reason(draft: Draft, budget: Budget, *, elapsed_s: float) -> StopReason | None:

@@ -204,6 +204,8 @@ def run(
     from sleeptime.evals.data import datasets  # noqa: PLC0415 - the module says why
     from sleeptime.evals.runs import experiments, runner  # noqa: PLC0415 - the module says why
 
+    if strategy == "explore":
+        raise typer.BadParameter("--strategy explore looks around in a repository, and only e7 has one")
     wanted_names = [name for name in experiments.names() if name != experiments.OWN] if names == ["all"] else names
     chosen = [experiments.load(name, levels=_levels(levels), strategy=_strategy(strategy)) for name in wanted_names]
     drawn_from = tuple(_seeds(seeds))
