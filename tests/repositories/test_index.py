@@ -29,7 +29,7 @@ def indexed(repo: Made) -> Index:
         ),
         (
             "a.js",
-            "const f = require('fs')\nimport x from './x'\nclass A { run(){} }\nconst f = () => 1\ne.go = function(){}\n",
+            "const f = require('fs')\nimport x from './x'\nclass A { run(){} }\nlet f = () => 1\ne.go = function(){}\n",
             [("A", "class", 3), ("A.run", "method", 3), ("f", "function", 4), ("go", "function", 5)],
             ["fs", "./x"],
         ),
