@@ -23,7 +23,7 @@ Make = Callable[..., Made]
 def project(make: Make) -> Made:
     repo = make()
     files: dict[str, str | bytes] = {
-        f"src/m{n}.py": f'"""Part {n}."""\n\n\ndef run_{n}() -> int:\n    return {n}\n' for n in range(20)
+        f"src/m{n}.py": f'"""Counts part {n}."""\n\n\ndef run_{n}() -> int:\n    return {n}\n' for n in range(20)
     }
     repo.commit("Begin", {**files, "README.md": "# Parts\n", "tests/test_m3.py": "import m3\n"})
     for n in range(3):
@@ -37,7 +37,9 @@ def test_a_repository_is_told_as_its_index_with_the_commit_it_is_at(make: Make) 
 
     assert source.name == "repo"
     assert sources.repository(source.origin) == (str(repo.place), repo.git("rev-parse", "HEAD"))
-    assert "=== src/m3.py\npython, 5 lines: Part 3.\nfunction run_3 4-5\ntested by tests/test_m3.py" in source.text
+    assert (
+        "=== src/m3.py\npython, 5 lines: Counts part 3.\nfunction run_3 4-5\ntested by tests/test_m3.py" in source.text
+    )
     assert "changes together with src/m2.py (80 %)" in source.text
     assert "=== history of 2026-01\n" in source.text
     assert "Both 2 (src/m1.py, src/m2.py)" in source.text
@@ -99,7 +101,7 @@ def test_a_note_that_the_documents_say_is_told_from_one_that_adds(make: Make) ->
     repo.commit(
         "Docs",
         {
-            "README.md": "# Sheep\n\nRun `count --fast` to count sheep without sleeping in between.\n\nLicensed freely.\n",
+            "README.md": "# Sheep\n\nRun `count --fast` to count sheep without sleeping in between.\n\nFree.\n",
             "docs/use.rst": "Counting\n\nThe counter stores its total in counter.json.\n",
             "src/notes.md": "The cache is keyed by blob.\n",
         },

@@ -31,7 +31,7 @@ _DOC_NAMES = ("readme", "contributing", "architecture", "design", "hacking", "ag
 
 def told(index: Index, name: str) -> str:
     """The text of a context about the repository *name*."""
-    head = f"# The repository {name}\n\nAn index of its files and history. A block is a file; numbers behind names are lines."
+    head = f"# The repository {name}\n\nIts files and its history. Numbers behind names are lines."
     blocks = [head, *(_file(index, path) for path in index.files), *_months(index.history.commits)]
     return "\n\n".join(blocks) + "\n"
 
