@@ -15,6 +15,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -154,25 +155,44 @@ def root(
         raise typer.Exit
 
 
+class Kind(Enum):
+    """What to take a folder for."""
+
+    folder = "folder"
+    repository = "repository"
+
+
 @app.command()
 def add(
-    path: Annotated[str, typer.Argument(help="A file, a folder, a conversation (.jsonl), or - for standard input.")],
+    path: Annotated[
+        str,
+        typer.Argument(help="A file, a folder, a git repository, a conversation (.jsonl), or - for standard input."),
+    ],
     name: Annotated[str | None, typer.Option(help="Name to call it by; else the file's.", show_default=False)] = None,
+    kind: Annotated[
+        Kind | None,
+        typer.Option("--as", help="Read a folder with a .git as plain text, or insist on a repository."),
+    ] = None,
     database: Database = None,
     as_json: Json = False,
 ) -> None:
     """Keep a text as a context, and print its id.
 
+    Of a git repository the text is an index of its last commit: each file's symbols, imports, tests and what
+    changes with it, and the history. `sleeptime update NAME` reads it at the commit it is at then.
+
     For example:
 
       sleeptime add report.txt
+
+      sleeptime add path/to/repository
 
       git log -n 50 | sleeptime add - --name history
     """
     from sleeptime import sources  # noqa: PLC0415  # keeps --help quick
 
     async def work(engine: Engine) -> None:
-        source = sources.read(path)
+        source = sources.read(path, kind=kind.value if kind else None)
         context = await engine.add(source.text, name=name or source.name, source=source.origin)
         if as_json:
             _print_json({"id": context.id, "name": context.name, "characters": len(context.text)})
@@ -213,7 +233,11 @@ def update(
         origin = path or (await engine.store.context(name)).source
         if not origin or (path is None and origin == "-"):
             raise InputError(f"{name!r} was not read from a file: say where its new text is.")
-        source = sources.read(origin)
+        known = sources.repository(origin) if path is None else None
+        if known:
+            source = sources.read(known[0], kind="repository")
+        else:
+            source = sources.read(origin, kind="folder" if path is None else None)
         edit = await engine.update(name, source.text, append=append, source=None if append else source.origin)
         if as_json:
             _print_json(_edit(edit))

@@ -74,6 +74,7 @@ from sleeptime.repositories.documentation import documentation
 from sleeptime.scheduler import LOOK, Rules, Scheduler
 from sleeptime.settings import SETTINGS_FILE, Settings, WorkerSettings, load
 from sleeptime.sleeper import Sleeper, begin
+from sleeptime.sources import repository
 from sleeptime.store import Sleep, Store, Summary, open_store
 
 DATABASE_FILE = "sleeptime.db"
@@ -827,14 +828,15 @@ class Engine:
 
 
 def checkout_of(context: Context) -> Checkout:
-    """Open what a context was made of, a repository or a folder. Raises InputError where it was made of a text."""
-    if not context.source or not Path(context.source).is_dir():
-        where = f"{context.source} is no folder" if context.source else "it came from no folder"
+    """Open what a context was made of: a repository at its commit, or a folder. Raises InputError for a text."""
+    place, commit = repository(context.source) or (context.source, "HEAD")
+    if not place or not Path(place).is_dir():
+        where = f"{place} is no folder" if place else "it came from no folder"
         raise InputError(
             f"{context.name!r} is not of a repository that can be looked at: {where}. `sleeptime add path/to/repo` "
             "makes one."
         )
-    return open_checkout(context.source)
+    return open_checkout(place, commit)
 
 
 def _is_unchanged(context: Context, sleeper: Sleeper, plan: Plan, newest: LearnedContext) -> bool:
