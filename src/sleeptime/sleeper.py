@@ -30,11 +30,11 @@ from sleeptime.core.budget import Budget
 from sleeptime.core.changes import Changes
 from sleeptime.core.context import Context
 from sleeptime.core.errors import CapReached, ContextTooLongError, InputError, NotSupportedError, SleeptimeError
-from sleeptime.core.evident import NOTHING, Documentation
 from sleeptime.core.messages import Completion, Message, Tool
 from sleeptime.core.notes import Draft, LearnedContext, Revision, StopReason, concatenated, cut
 from sleeptime.core.plan import Plan, StrategyName
 from sleeptime.core.prompt import Prompt
+from sleeptime.core.redundancy import COVERED, covered
 from sleeptime.core.replies import UnreadableReplyError
 from sleeptime.core.usage import PriceCard, Usage, sum_costs
 from sleeptime.models.protocol import Model, Options
@@ -86,7 +86,7 @@ OnDraft = Callable[[Draft], Awaitable[None]]
 class Sleeper:
     """S: sleeps on contexts with one model. `price` lets money caps hold; `clock_s` is monotonic.
 
-    `checkout` is the repository that strategy `explore` looks around in. What `documented` says already is not kept
+    `checkout` is the repository that strategy `explore` looks around in. What passages of `documented` say is not kept
     as a note, and the model is told.
     """
 
@@ -95,7 +95,7 @@ class Sleeper:
     clock_s: Callable[[], float]
     now: Callable[[], datetime]
     checkout: Checkout | None = None
-    documented: Documentation = NOTHING
+    documented: tuple[frozenset[str], ...] = ()
 
     async def sleep(
         self,
@@ -331,7 +331,11 @@ class Sleeper:
 
     def _news(self, revision: Revision) -> tuple[Revision, tuple[str, ...]]:
         """Leave out notes that are evident anyway; say which these were."""
-        evident = [each for each in revision.operations if each.verb != "retire" and self.documented.says(each.plain)]
+        evident = [
+            each
+            for each in revision.operations
+            if each.verb != "retire" and covered(each.plain, self.documented) >= COVERED
+        ]
         if not evident:
             return revision, ()
         left = tuple(each for each in revision.operations if each not in evident)

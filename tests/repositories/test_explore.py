@@ -182,7 +182,7 @@ async def test_a_note_that_the_documentation_makes_already_is_not_kept_and_the_m
         },
     )
     texts = [
-        "Run the tests with `just test`.",
+        "Run the tests with `just test`; the slow ones need a database.",
         "Orders are kept in PostgreSQL, in one table.",
         "Prices are rounded to cents before tax is added.",
     ]

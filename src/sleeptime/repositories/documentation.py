@@ -1,6 +1,6 @@
 """What a repository says of itself in words: README, documentation, instructions for contributors and agents.
 
-    documentation(checkout).says("Run the tests with `just test`.")
+    documentation(checkout) → its passages, as `core.redundancy` compares them with notes
 
 This file does not know what a note is.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from sleeptime.core.evident import Documentation
+from sleeptime.core.redundancy import passages
 from sleeptime.repositories.checkout import Checkout, File
 
 MOST_BYTES = 4_000_000
@@ -22,7 +22,7 @@ _PAGE = re.compile(
 )
 
 
-def documentation(checkout: Checkout) -> Documentation:
+def documentation(checkout: Checkout) -> tuple[frozenset[str], ...]:
     """Read the documentation of *checkout*."""
     pages = sorted(
         (file for file in checkout.files() if _PAGE.fullmatch(file.path)),
@@ -35,4 +35,4 @@ def documentation(checkout: Checkout) -> Documentation:
         if size > MOST_BYTES:
             break
         wanted.append(page)
-    return Documentation.of([data.decode(errors="replace") for _, data in checkout.contents(wanted)])
+    return passages([data.decode(errors="replace") for _, data in checkout.contents(wanted)])
