@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +26,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from sleeptime.core import staleness, wire
+from sleeptime.core.agency import DEFAULT_STEPS, MOST_STEPS, OUTCOMES
 from sleeptime.core.budget import Budget, Level
 from sleeptime.core.context import EVERYWHERE, Section, Span
 from sleeptime.core.errors import (
@@ -153,25 +155,44 @@ def root(
         raise typer.Exit
 
 
+class Kind(Enum):
+    """What to take a folder for."""
+
+    folder = "folder"
+    repository = "repository"
+
+
 @app.command()
 def add(
-    path: Annotated[str, typer.Argument(help="A file, a folder, a conversation (.jsonl), or - for standard input.")],
+    path: Annotated[
+        str,
+        typer.Argument(help="A file, a folder, a git repository, a conversation (.jsonl), or - for standard input."),
+    ],
     name: Annotated[str | None, typer.Option(help="Name to call it by; else the file's.", show_default=False)] = None,
+    kind: Annotated[
+        Kind | None,
+        typer.Option("--as", help="Read a folder with a .git as plain text, or insist on a repository."),
+    ] = None,
     database: Database = None,
     as_json: Json = False,
 ) -> None:
     """Keep a text as a context, and print its id.
 
+    Of a git repository the text is an index of its last commit: each file's symbols, imports, tests and what
+    changes with it, and the history. `sleeptime update NAME` reads it at the commit it is at then.
+
     For example:
 
       sleeptime add report.txt
+
+      sleeptime add path/to/repository
 
       git log -n 50 | sleeptime add - --name history
     """
     from sleeptime import sources  # noqa: PLC0415  # keeps --help quick
 
     async def work(engine: Engine) -> None:
-        source = sources.read(path)
+        source = sources.read(path, kind=kind.value if kind else None)
         context = await engine.add(source.text, name=name or source.name, source=source.origin)
         if as_json:
             _print_json(wire.added(context))
@@ -212,7 +233,11 @@ def update(
         origin = path or (await engine.store.context(name)).source
         if not origin or (path is None and origin == "-"):
             raise InputError(f"{name!r} was not read from a file: say where its new text is.")
-        source = sources.read(origin)
+        known = sources.repository(origin) if path is None else None
+        if known:
+            source = sources.read(known[0], kind="repository")
+        else:
+            source = sources.read(origin, kind="folder" if path is None else None)
         edit = await engine.update(name, source.text, append=append, source=None if append else source.origin)
         if as_json:
             _print_json(wire.edited(edit))
@@ -248,7 +273,10 @@ def sleep(
         ),
     ] = False,
     strategy: Annotated[
-        str, typer.Option(help=f"How to write: {' or '.join(STRATEGIES)} (the paper's loop).")
+        str,
+        typer.Option(
+            help="How to write: notes, rethink (the paper's loop), or explore (looks around in a repository)."
+        ),
     ] = "notes",
     rounds: Annotated[int, typer.Option(help="Model calls of one sample, at most.", min=1)] = 10,
     samples: Annotated[
@@ -567,6 +595,56 @@ def ask(
         _bill(answer.usage.input_tokens, answer.usage.output_tokens, answer.cost_usd, "test-time", f"; {shown}")
         if answer.finish_reason == "length":
             stderr.print("The answer was cut off by its token cap.")
+
+    _run(work, database=database, model=model)
+
+
+@app.command()
+def solve(
+    name: Name,
+    task: Annotated[
+        str, typer.Argument(help="What to change, or - to read it from standard input.", show_default=False)
+    ],
+    model: ModelName = None,
+    steps: Annotated[int, typer.Option(help="Model calls, at most.", min=1, max=MOST_STEPS)] = DEFAULT_STEPS,
+    notes: Annotated[
+        bool | None, typer.Option("--notes/--no-notes", help="Show what was learned; by default if anything was.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Cap on output tokens.", min=1, show_default=False)] = None,
+    max_cost: Annotated[float | None, typer.Option(help="Cap on money, in US dollars.", show_default=False)] = None,
+    database: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Change the repository that a context was made of, in steps, and print the patch.
+
+    An agent reads and searches the committed files and edits a copy in memory: the repository is not touched, and
+    nothing is run. The patch goes to stdout and the bill to stderr, so this works:
+
+      sleeptime solve shop "Let carts be saved" --steps 12 | git -C shop apply
+    """
+    wanted = sys.stdin.read() if task == "-" else task
+
+    async def work(engine: Engine) -> None:
+        answer = await engine.solve(
+            name,
+            wanted,
+            steps=steps,
+            with_notes=notes,
+            budget=Budget(max_output_tokens=max_tokens, max_cost_usd=max_cost),
+        )
+        if as_json:
+            _print_json(answer)
+        else:
+            sys.stdout.write(answer.patch)
+            shown = f"; saw version {answer.version}" if answer.version else "; saw no notes"
+            _bill(answer.usage.input_tokens, answer.usage.output_tokens, answer.cost_usd, "test-time", shown)
+            changed = len(answer.modified) + len(answer.created)
+            _note(f"{answer.steps} steps, {changed} files changed; ended: {OUTCOMES[answer.outcome]}.")
+            if answer.summary:
+                _note(answer.summary)
+        if answer.outcome == "error":
+            stderr.print(f"[red]error:[/red] {escape(answer.error)}", soft_wrap=True, highlight=False)
+            raise typer.Exit(1)
 
     _run(work, database=database, model=model)
 

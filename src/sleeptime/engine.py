@@ -28,11 +28,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import platformdirs
 
+from sleeptime.agent import Agent
 from sleeptime.answerer import Answerer
 from sleeptime.core import holding, policy, staleness
 from sleeptime.core import ledger as accounts
+from sleeptime.core.agency import DEFAULT_STEPS, AgentAnswer, Progress
 from sleeptime.core.anticipation import was_anticipated
 from sleeptime.core.budget import Budget, Level
 from sleeptime.core.caps import Caps, Spending
@@ -74,9 +77,12 @@ from sleeptime.models.retrying import Retrying
 from sleeptime.models.sharing import FLEX, Courteous, Share
 from sleeptime.models.traced import Traced
 from sleeptime.planner import Planner
+from sleeptime.repositories.checkout import Checkout, open_checkout
+from sleeptime.repositories.documentation import documentation
 from sleeptime.scheduler import LOOK, Rules, Scheduler
 from sleeptime.settings import SETTINGS_FILE, Settings, WorkerSettings, load
 from sleeptime.sleeper import Sleeper, begin
+from sleeptime.sources import repository
 from sleeptime.store import Sleep, Store, Summary, open_store
 from sleeptime.turns import Turns
 
@@ -458,6 +464,10 @@ class Engine:
         price = self.price_card(model.name)
         self._check_money(plan.budget, model, price, self.settings.caps)
         sleeper = Sleeper(model, price, self._clock_s, self._now)
+        if plan.strategy == "explore":
+            checkout = await anyio.to_thread.run_sync(checkout_of, context)
+            documented = await anyio.to_thread.run_sync(documentation, checkout)
+            sleeper = replace(sleeper, checkout=checkout, documented=documented)
         await self._clear_away(context, sleeper, plan, again=again)
         newest = await self.store.learned(context.id)
         begun = await self.store.unfinished(context.id, sleeper.identity(plan))
@@ -686,13 +696,13 @@ class Engine:
         room = await sleeper.room(context, plan, draft, changed)
         messages = sleeper.messages(context, plan, draft, changed)
         count = await model.count_tokens(messages, tools=sleeper.tools(plan, draft))
-        calls = plan.budget.max_rounds * plan.samples * policy.ROUND_ATTEMPTS
+        calls = plan.budget.max_rounds * plan.samples * policy.ROUND_ATTEMPTS * policy.calls_of_round(plan.strategy)
         if (changed and not changed.text) or (newest and _is_unchanged(context, sleeper, plan, newest)):
             calls = 0
         most_output = calls * room
         if plan.budget.max_output_tokens is not None:
             most_output = min(most_output, plan.budget.max_output_tokens)
-        most_input = calls * (count.tokens + plan.max_characters)
+        most_input = calls * (count.tokens + plan.max_characters + policy.most_looked(plan.strategy))
         cost = price.cost_usd(Usage(input_tokens=most_input, output_tokens=most_output)) if price else None
         if cost is not None and plan.budget.max_cost_usd is not None:
             cost = min(cost, plan.budget.max_cost_usd)
@@ -795,6 +805,59 @@ class Engine:
         await self.store.keep_answer(context.id, work_id, answer, self._now(), teaches=teaches if is_own else None)
         self._tell_planner()
         return answer
+
+    async def solve(
+        self,
+        name: str,
+        task: str,
+        *,
+        steps: int = DEFAULT_STEPS,
+        with_notes: bool | None = None,
+        budget: Budget = Budget(),
+        on_step: Callable[[Progress], None] | None = None,
+    ) -> AgentAnswer:
+        """Change the repository that a context was made of, and give the patch; the repository itself is not touched.
+
+        steps       model calls, at most; after each the model is shown how many it has used
+        with_notes  show it what was learned about the repository; by default if anything was
+
+        Each step is a row of the ledger. A model that fails is an outcome, with what was changed until then.
+        Raises NothingLearnedError where notes are asked for and there are none, BudgetError, and InputError for a
+        context that is of no repository or folder.
+        """
+        check_text(task)
+        context = await self.store.context(name)
+        learned = None if with_notes is False else await self.store.learned(context.id)
+        notes = staleness.shown(learned, context) if learned else ()
+        if with_notes and not notes:
+            raise NothingLearnedError(context.name, is_stale=bool(learned and learned.shown))
+        version = learned.version if learned and notes else None
+        checkout = await anyio.to_thread.run_sync(checkout_of, context)
+        model = await self._model(self._test_model)
+        price = self.price_card(model.name)
+        self._check_money(budget, model, price)
+        metered = self._metered(
+            model,
+            Phase.TEST,
+            price,
+            context_id=context.id,
+            work_id=_new_id("q"),
+            version=version,
+            sees="learned" if notes else "context",
+            level=f"steps:{steps}",
+            is_capped=_has_caps(budget),
+        )
+        agent = Agent(metered, price, self._clock_s)
+        with self._foreground(model.name):
+            return await agent.solve(
+                task,
+                checkout,
+                steps=steps,
+                known=agent.known(notes),
+                version=version,
+                budget=budget,
+                on_step=on_step,
+            )
 
     async def decide(self, name: str) -> Decision | None:
         """Decide on a context as it is now, under guard and caps; None where all of it has notes. Spends nothing."""
@@ -998,6 +1061,18 @@ class Engine:
         )
         # A call that broke off may have been billed: under a cap it is not repeated.
         return Retrying(courteous, repeats_sent=not is_capped)
+
+
+def checkout_of(context: Context) -> Checkout:
+    """Open what a context was made of: a repository at its commit, or a folder. Raises InputError for a text."""
+    place, commit = repository(context.source) or (context.source, "HEAD")
+    if not place or not Path(place).is_dir():
+        where = f"{place} is no folder" if place else "it came from no folder"
+        raise InputError(
+            f"{context.name!r} is not of a repository that can be looked at: {where}. `sleeptime add path/to/repo` "
+            "makes one."
+        )
+    return open_checkout(place, commit)
 
 
 def _is_unchanged(context: Context, sleeper: Sleeper, plan: Plan, newest: LearnedContext) -> bool:

@@ -1,26 +1,33 @@
-"""Where contexts come from: a file, a folder, a conversation, standard input.
+"""Where contexts come from: a file, a folder, a repository, a conversation, standard input.
 
 Everything becomes text. A conversation is JSONL with `role` and `content`; a folder
-is its text files, each under a line with its path. What is binary or too large is
-refused before it is read in full.
+is its text files, each under a line with its path; a git repository is its index at
+`HEAD`, and its origin is `PATH@COMMIT`. What is binary or too large is refused before
+it is read in full.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sleeptime.core.context import fingerprint
 from sleeptime.core.errors import EmptyContextError, InputError, InputTooLargeError, NotTextError
+from sleeptime.repositories import telling
+from sleeptime.repositories.checkout import Repository
+from sleeptime.repositories.git import git_directory
+from sleeptime.repositories.index import Indexer
 
 LIMIT_BYTES = 10_000_000
 MADE_BY_TOOLS = frozenset({"node_modules", "__pycache__", "venv", "build", "dist", "target"})
 """Folders that hold what programs made, not what people wrote."""
 _SNIFFED_BYTES = 8192
+_AT_COMMIT = re.compile(r"(.+)@([0-9a-f]{40}(?:[0-9a-f]{24})?)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +39,11 @@ class Source:
     origin: str
 
 
-def read(path: str, *, limit_bytes: int = LIMIT_BYTES) -> Source:
-    """Read *path*: a file, a folder, a conversation (`.jsonl`), or `-` for standard input.
+def read(path: str, *, kind: Literal["folder", "repository"] | None = None, limit_bytes: int = LIMIT_BYTES) -> Source:
+    """Read *path*: a file, a folder, a git repository, a conversation (`.jsonl`), or `-` for standard input.
 
-    Raises InputError for what is missing, empty, binary or larger than *limit_bytes*.
+    A folder with a `.git` is a repository unless *kind* says otherwise. Raises InputError for what is missing,
+    empty, binary or larger than *limit_bytes*.
     """
     if path == "-":
         raw = sys.stdin.buffer.read(limit_bytes + 1)
@@ -45,6 +53,8 @@ def read(path: str, *, limit_bytes: int = LIMIT_BYTES) -> Source:
         place = Path(path).expanduser()
     except RuntimeError as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
+    if kind == "repository" or (kind is None and place.is_dir() and git_directory(place) is not None):
+        return _repository(place, limit_bytes)
     try:
         text = _folder(place, limit_bytes) if place.is_dir() else _file(place, limit_bytes)
     except FileNotFoundError:
@@ -58,6 +68,22 @@ def read(path: str, *, limit_bytes: int = LIMIT_BYTES) -> Source:
     whole = place.resolve()
     name = (whole.name if place.is_dir() else whole.stem) or "context"
     return Source(name=name, text=text, origin=str(place.absolute()))
+
+
+def repository(origin: str) -> tuple[str, str] | None:
+    """The path and the commit that an origin names, or None where it is no repository."""
+    found = _AT_COMMIT.fullmatch(origin)
+    return (found[1], found[2]) if found else None
+
+
+def _repository(place: Path, limit_bytes: int) -> Source:
+    checkout = Repository(place).at("HEAD")
+    name = place.resolve().name.removesuffix(".git") or "repository"
+    text = telling.told(Indexer().index(checkout), name)
+    size = len(text.encode())
+    if size > limit_bytes:
+        raise InputTooLargeError(f"The index of {place}", size_bytes=size, limit_bytes=limit_bytes)
+    return Source(name=name, text=text, origin=f"{place.absolute()}@{checkout.commit}")
 
 
 def _file(place: Path, limit_bytes: int) -> str:

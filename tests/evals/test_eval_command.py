@@ -279,6 +279,6 @@ def test_errors_say_what_to_do(arguments: tuple[str, ...], code: int, words: str
 def test_the_list_tells_claims_before_any_run(tmp_path: Path) -> None:
     told = json.loads(run("list", "--json", home=tmp_path).stdout)
 
-    assert [each["id"] for each in told["experiments"]] == ["e1", "e2", "e3", "e4", "e5", "e6", "e8", "mine"]
+    assert [each["id"] for each in told["experiments"]] == ["e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8", "mine"]
     assert all(each["claim"] and each["paper"] for each in told["experiments"])
     assert "gsm-symbolic-p2" in told["datasets"]

@@ -111,6 +111,17 @@ class Context:
         return tuple(spans)
 
 
+def headed(context: Context, path: str) -> tuple[Span, ...]:
+    """Find the sections whose first line names *path*, as those of a repository's index do, a span each."""
+    names = re.compile(rf"(?<![\w./-]){re.escape(path)}(?![\w/-]|\.\w)")
+    spans: list[Span] = []
+    for section in context.sections if path in context.text else ():
+        text = _without_blank_lines(context.text[section.start : section.end])
+        if names.search(text.partition("\n")[0]):
+            spans.append(Span(section=section.fingerprint, start=0, end=len(text)))
+    return tuple(spans)
+
+
 def check_text(text: str) -> None:
     """Refuse what no file or network can carry: lone surrogates, as a terminal makes of bytes that are not UTF-8."""
     try:

@@ -6,6 +6,8 @@
     │   ├── ContextNotFoundError · VersionNotFoundError · NothingLearnedError · NameTakenError
     │   ├── ContextTooLongError        told before any token is spent
     │   ├── JobNotFoundError · KeyNotFoundError · TenantNameError · MissingExtraError
+    │   ├── RepositoryError            GitNotFoundError · GitFailedError · CommitNotFoundError
+    │   │                              PathRefusedError · PatternRefusedError · EditRefusedError
     │   └── PromptError · PriceCardError · BudgetError · SettingsError
     ├── ModelError                     a model could not be reached or understood
     │   ├── ModelNotChosenError · UnknownModelError · MissingKeyError · NotSupportedError
@@ -169,6 +171,61 @@ class MissingExtraError(InputError):
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs more packages: pip install 'sleeptime[{extra}]'.")
         self.extra = extra
+
+
+class RepositoryError(InputError):
+    """A repository, or something asked of it, cannot be used."""
+
+
+class GitNotFoundError(RepositoryError):
+    """There is no git program."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No program `git` was found, and a repository is read through it. Install git and see that it is in PATH, "
+            "or add the folder as plain text with `--as folder`."
+        )
+
+
+class GitFailedError(RepositoryError):
+    """The git program failed, or ran past its limits."""
+
+    def __init__(self, command: str, why: str) -> None:
+        super().__init__(f"`git {command}` failed: {why or 'it gave no reason'}. `git fsck` checks a repository.")
+        self.command, self.why = command, why
+
+
+class CommitNotFoundError(RepositoryError):
+    """The repository has no such commit."""
+
+    def __init__(self, repository: str, commit: str) -> None:
+        why = "no commit yet: commit something first" if commit == "HEAD" else f"no commit {commit!r}"
+        super().__init__(f"The repository {repository} has {why}. `git log` shows what there is.")
+        self.repository, self.commit = repository, commit
+
+
+class PathRefusedError(RepositoryError):
+    """A path leads nowhere, out of the tree, or to what is not to be read."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path!r} cannot be read: {why}.")
+        self.path, self.why = path, why
+
+
+class PatternRefusedError(RepositoryError):
+    """A pattern to search for is too long, too costly, or no pattern."""
+
+    def __init__(self, pattern: str, why: str) -> None:
+        super().__init__(f"The pattern {pattern[:80]!r} cannot be searched for: {why}.")
+        self.pattern, self.why = pattern, why
+
+
+class EditRefusedError(RepositoryError):
+    """An edit would lead out of the tree, or does not fit what stands there."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path[:240]!r} was not changed: {why}.")
+        self.path, self.why = path, why
 
 
 class CapReached(Exception):  # noqa: N818  # an outcome, and no error

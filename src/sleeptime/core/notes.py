@@ -9,12 +9,13 @@ them can be kept, shown, or gone on from. This file does not know any model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from sleeptime.core.context import EVERYWHERE, Context, Span
+from sleeptime.core.context import EVERYWHERE, Context, Span, headed
 from sleeptime.core.usage import Usage, sum_costs
 
 NoteKind = Literal["inference", "anticipated", "plan"]
@@ -35,6 +36,7 @@ StopReason = Literal[
 COMPLETE: tuple[StopReason, ...] = ("finished", "settled", "diminishing", "rounds")
 """Ends of a sleep that had its say about the whole text."""
 
+_PLACE = re.compile(r"([\w./@+-]*[./][\w@+-]+)(?::\d+(?:\s*[-–]\s*\d+)?)?")
 SAMPLE_SEPARATOR = "\n\n---\n\n"
 
 
@@ -81,6 +83,11 @@ class Operation:
     question: str | None = None
     cites: tuple[str, ...] = ()
 
+    @property
+    def plain(self) -> str:
+        """The note it writes, as one would say it."""
+        return f"{self.question} {self.text}" if self.question else self.text
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
@@ -126,6 +133,12 @@ class Draft:
     def spent(self, usage: Usage, cost_usd: float | None) -> Draft:
         """Add one call's usage and cost."""
         return replace(self, usage=self.usage + usage, cost_usd=sum_costs([self.cost_usd, cost_usd]))
+
+    def told(self, remarks: tuple[str, ...]) -> Draft:
+        """Tell the next round *remarks* as well; a draft with something to tell is not settled."""
+        if not remarks:
+            return self
+        return replace(self, remarks=(*self.remarks, *remarks), is_settled=False)
 
     def failed(self) -> Draft:
         """Count a round whose replies could not be read. What was learned stays."""
@@ -305,9 +318,10 @@ def _labelled(note: Note) -> str:
 
 
 def evidence(cites: Sequence[str], context: Context, notes: Sequence[Note]) -> tuple[Span, ...]:
-    """Turn quotations and note ids into spans of the context.
+    """Turn quotations, note ids, and files such as `src/a.py:10-20` into spans of the context.
 
-    What cannot be found, and a note without evidence, may stand for anything: EVERYWHERE.
+    A file is the section that is headed by its path, which is all that a context says of it. What cannot be found, and
+    a note without evidence, may stand for anything: EVERYWHERE.
     """
     known = {note.id: note for note in notes}
     spans: dict[Span, None] = {}
@@ -315,7 +329,13 @@ def evidence(cites: Sequence[str], context: Context, notes: Sequence[Note]) -> t
         if not cite.strip():
             continue
         cited = known.get(cite.strip(" []"))
-        found = cited.evidence if cited else () if cite.strip() == EVERYWHERE.section else context.locate(cite)
+        path = _PLACE.fullmatch(cite.strip())
+        if cited:
+            found = cited.evidence
+        elif cite.strip() == EVERYWHERE.section:
+            found = ()
+        else:
+            found = (headed(context, path[1]) if path else ()) or context.locate(cite)
         spans.update(dict.fromkeys(found or (EVERYWHERE,)))
     return tuple(spans)
 

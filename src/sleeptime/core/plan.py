@@ -9,10 +9,10 @@ from typing import Literal
 from sleeptime.core.budget import EFFORTS, Budget
 from sleeptime.core.errors import BudgetError
 
-StrategyName = Literal["notes", "rethink"]
+StrategyName = Literal["notes", "rethink", "explore"]
 TierName = Literal["auto", "standard", "flex"]
 TIERS: tuple[TierName, ...] = ("auto", "standard", "flex")
-STRATEGIES: tuple[StrategyName, ...] = ("notes", "rethink")
+STRATEGIES: tuple[StrategyName, ...] = ("notes", "rethink", "explore")
 MAX_CHARACTERS = 5000
 """The cap on the text of c′ in the paper's code."""
 PARALLEL_TEMPERATURE = 0.8
@@ -35,6 +35,7 @@ class Worth:
 class Plan:
     """Settings of one sleep.
 
+    strategy        notes, the paper's `rethink`, or `explore`, which looks around in a repository
     samples         k parallel sleeps, joined in order (paper: 1, 2, 5, 10)
     effort          the provider's dial: minimal, low, medium or high
     temperature     None: 0 for one sample, 0.8 for several, which would be identical at 0
@@ -56,7 +57,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
-            raise BudgetError(f"There is no strategy {self.strategy!r}; there are {' and '.join(STRATEGIES)}.")
+            raise BudgetError(f"There is no strategy {self.strategy!r}; there are {', '.join(STRATEGIES)}.")
         if self.samples < 1 or self.max_characters < 1:
             raise BudgetError("Samples and characters are at least 1.")
         if self.samples > 1 and self.temperature == 0:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sleeptime.core.budget import Budget
 from sleeptime.core.deciding import pays_another_round
 from sleeptime.core.notes import Draft, StopReason
-from sleeptime.core.plan import Worth
+from sleeptime.core.plan import StrategyName, Worth
 from sleeptime.core.usage import PriceCard, Usage
 from sleeptime.core.watching import DOLLARS
 
@@ -16,6 +16,23 @@ ROUND_ATTEMPTS = 2
 FAILED_ROUNDS_TO_STOP = 2
 DEFAULT_ROUND_OUTPUT_TOKENS = 16_384
 """What one round may say where nothing caps it; a model that reasons does so within it."""
+
+
+MOST_LOOKS = 8
+"""Calls of one round that look around in a repository, before its notes have to be written."""
+
+MOST_LOOKED = 60_000
+"""Characters of what one round looked at that stand in its prompts."""
+
+
+def calls_of_round(strategy: StrategyName) -> int:
+    """How many model calls one attempt at a round may make."""
+    return 1 + MOST_LOOKS if strategy == "explore" else 1
+
+
+def most_looked(strategy: StrategyName) -> int:
+    """How many characters the prompts of a round may grow by looking around."""
+    return MOST_LOOKED if strategy == "explore" else 0
 
 
 def stop_reason(draft: Draft, budget: Budget, *, elapsed_s: float, worth: Worth | None = None) -> StopReason | None:

@@ -17,6 +17,7 @@ from sleeptime.core.plan import STRATEGIES, StrategyName
 from sleeptime.evals import console
 from sleeptime.evals.console import counting, note, print_json, stdout
 from sleeptime.evals.queries.command import make_queries
+from sleeptime.evals.swe import command as swe
 
 if TYPE_CHECKING:
     from sleeptime.evals.runs.results import Run
@@ -83,7 +84,7 @@ Strategy = Annotated[
     str | None,
     typer.Option(
         "--strategy",
-        help=f"How to sleep: {' or '.join(STRATEGIES)} (the paper's loop); else as the experiment says.",
+        help="How to sleep: notes, rethink (the paper's loop), or for e7 explore; else as the experiment says.",
         show_default=False,
     ),
 ]
@@ -104,8 +105,10 @@ def list_(as_json: Json = False) -> None:
     _check_installed()
     from sleeptime.evals.data import datasets  # noqa: PLC0415 - the module says why
     from sleeptime.evals.runs import experiments  # noqa: PLC0415 - the module says why
+    from sleeptime.evals.swe import experiment as on_repositories  # noqa: PLC0415 - the module says why
 
     known = [experiments.load(name) for name in experiments.names()]
+    known = sorted([*known, on_repositories.load()], key=lambda each: (each.id == experiments.OWN, each.id))
     if as_json:
         print_json(
             {
@@ -133,7 +136,9 @@ def list_(as_json: Json = False) -> None:
 
 @app.command()
 def run(
-    names: Annotated[list[str], typer.Argument(metavar="EXPERIMENT…", help="e1 e2 e3 e4 e5 e6 e8, or all.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="EXPERIMENT…", help="e1 e2 e3 e4 e5 e6 e8, or all; e7 by itself.")
+    ],
     model: ModelName,
     dataset: Annotated[
         str | None,
@@ -150,6 +155,10 @@ def run(
     seeds: Seeds = "1",
     split: Split = "hoist",
     data: Data = None,
+    repo: Annotated[
+        Path | None,
+        typer.Option("--repo", help="The git repository of e7's dataset.", exists=True, file_okay=False),
+    ] = None,
     max_cost: MaxCost = None,
     prices: Prices = None,
     connections: Connections = 16,
@@ -167,11 +176,36 @@ def run(
       sleeptime eval run e1 --model openai:gpt-5-mini --limit 50 --dry-run
 
       sleeptime eval run e1 e3 e5 --model tiny --limit 100 --seeds 1,2,3
+
+      sleeptime eval run e7 --repo DIR --dataset features.jsonl --model openai:gpt-5-mini --levels 4,8,16
     """
     _check_installed()
+    if "e7" in names:
+        if len(names) > 1:
+            raise InputError("e7 works on repositories and runs by itself: give it alone.")
+        swe.run_e7(
+            swe.Asking(
+                dataset=dataset,
+                repository=repo,
+                model=model,
+                sleep_model=sleep_model,
+                steps=levels,
+                strategy=_strategy(strategy),
+                limit=limit,
+                max_cost=max_cost,
+                prices=prices,
+                connections=connections,
+                out=out,
+                dry_run=dry_run,
+                as_json=as_json,
+            )
+        )
+        return
     from sleeptime.evals.data import datasets  # noqa: PLC0415 - the module says why
     from sleeptime.evals.runs import experiments, runner  # noqa: PLC0415 - the module says why
 
+    if strategy == "explore":
+        raise typer.BadParameter("--strategy explore looks around in a repository, and only e7 has one")
     wanted_names = [name for name in experiments.names() if name != experiments.OWN] if names == ["all"] else names
     chosen = [experiments.load(name, levels=_levels(levels), strategy=_strategy(strategy)) for name in wanted_names]
     drawn_from = tuple(_seeds(seeds))
@@ -410,6 +444,16 @@ def report(
     from sleeptime.evals.runs import experiments  # noqa: PLC0415 - the module says why
     from sleeptime.evals.runs.run_folder import read_run  # noqa: PLC0415 - the module says why
 
+    if any(swe.is_e7(folder) for folder in folders):
+        if len(folders) > 1:
+            raise InputError("A run of e7 has a page of its own: report it alone.")
+        page = swe.report_e7(folders[0], out or folders[0] / REPORT)
+        if as_json:
+            print_json(swe.findings_of(folders[0]))
+        else:
+            typer.echo(page)
+        note(f"Wrote {page}: open it in a browser. Its figure and tables lie beside it.")
+        return
     found = [analyse(read_run(folder)) for folder in folders]
     asked = {name for each in found for name in each.experiments}
     known = [experiments.load(name) for name in experiments.names() if name in asked]
@@ -422,6 +466,7 @@ def report(
 
 
 app.command("make-queries")(make_queries)
+app.command("make-swe-features")(swe.make_swe_features)
 
 
 def _strategy(written: str | None) -> StrategyName | None:

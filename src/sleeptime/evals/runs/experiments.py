@@ -22,6 +22,9 @@ from sleeptime.evals.runs.results import DRAW_TEMPERATURE, SLEPT, Arm, Cell, Sle
 OWN = "mine"
 """The experiment on a user's own data, which the paper has no counterpart of."""
 
+ON_REPOSITORIES = ("e7",)
+"""Experiments that agents do on repositories: `swe.experiment` reads their files."""
+
 _KEYS = ("id", "title", "claim", "paper", "dataset", "max_cost_usd", "log_prob", "sleep", "measure")
 _MEASURE_KEYS = ("arm", "levels", "samples", "efforts", "draws", "temperature", "queries", "sleep")
 
@@ -49,10 +52,10 @@ class Experiment:
 
 
 def names() -> list[str]:
-    """List the experiments that ship: the paper's, then the one on your own data."""
+    """List the experiments on contexts and queries that ship: the paper's, then the one on your own data."""
     folder = resources.files("sleeptime.evals").joinpath("experiments")
     found = [entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")]
-    return sorted(found, key=lambda name: (name == OWN, name))
+    return sorted(set(found) - set(ON_REPOSITORIES), key=lambda name: (name == OWN, name))
 
 
 def load(name: str, *, levels: Sequence[str] | None = None, strategy: StrategyName | None = None) -> Experiment:

@@ -1,0 +1,1 @@
+"""SWE-Features: which files does a pull request change? Datasets from git histories, and experiment E7 on them."""
