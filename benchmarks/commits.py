@@ -3,9 +3,9 @@
     python -m benchmarks.commits --repo click --commits 200
 
 The newest commits of the first-parent line are replayed, oldest first, as `sleeptime update` and `sleeptime sleep`
-would: the index of the commit becomes the context's text, and a sleep works on what changed. A scripted model writes a note about
-every block of the text it is shown, with the block's first lines as evidence, so that a changed block costs a new note.
-Tokens are words, as in `benchmarks.edits`.
+would: the index of the commit becomes the context's text, and a sleep works on what changed. A scripted model writes a
+note about every block of the text it is shown, with the block's first lines as evidence, so that a changed block costs
+a new note. Tokens are words, as in `benchmarks.edits`.
 
     tokens     of the sleeps after commits, in parts of a sleep on the whole text (measured for every twentieth, and in
                proportion to length between): at most 5 % on average

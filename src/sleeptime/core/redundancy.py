@@ -3,8 +3,8 @@
     covered(note) = the most, over passages, of  Σ rarity of the note's words in the passage / Σ rarity of its words
 
 A note whose rare words nearly all stand in one passage of a document says what it says, in whatever order. A number or
-an identifier that no document holds is the rarest of words, so a note that adds one is kept. The measure sees words and no
-meaning: a note that denies a passage in its own words is taken for it.
+an identifier that no document holds is the rarest of words, so a note that adds one is kept. The measure sees words and
+no meaning: a note that denies a passage in its own words is taken for it.
 
 This file does not know where documents come from.
 """
