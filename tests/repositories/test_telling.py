@@ -40,7 +40,7 @@ def test_a_repository_is_told_as_its_index_with_the_commit_it_is_at(make: Make) 
     assert (
         "=== src/m3.py\npython, 5 lines: Counts part 3.\nfunction run_3 4-5\ntested by tests/test_m3.py" in source.text
     )
-    assert "changes together with src/m2.py (80 %)" in source.text
+    assert "changes together with src/m2.py (100 %)" in source.text
     assert "=== history of 2026-01\n" in source.text
     assert "Both 2 (src/m1.py, src/m2.py)" in source.text
 
