@@ -59,7 +59,7 @@ from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer, Query, Sees
 from sleeptime.core.staleness import Edit
 from sleeptime.core.usage import PriceCard, Usage
-from sleeptime.core.watching import UNDECIDED, Decided, Lesson, Part, Watched
+from sleeptime.core.watching import UNDECIDED, Decided, Lesson, Part, Watched, observed
 from sleeptime.jobs import Hold, Worker, held, lease_on
 from sleeptime.models import open_model
 from sleeptime.models.metered import Metered
@@ -69,7 +69,7 @@ from sleeptime.models.retrying import Retrying
 from sleeptime.scheduler import LOOK, Rules, Scheduler
 from sleeptime.settings import SETTINGS_FILE, Settings, WorkerSettings, load
 from sleeptime.sleeper import Sleeper, begin
-from sleeptime.store import Sleep, Store, Summary, open_store
+from sleeptime.store import Relayed, Sleep, Store, Summary, open_store
 
 DATABASE_FILE = "sleeptime.db"
 PRICES_FILE = "prices.toml"
@@ -216,8 +216,10 @@ class Engine:
         self._opened.clear()
         await self.store.aclose()
 
-    async def add(self, text: str, *, name: str, source: str = "") -> Context:
+    async def add(self, text: str, *, name: str, source: str = "", is_observed: bool = False) -> Context:
         """Keep *text* as a context. The same name with the same text gives back the one stored.
+
+        With *is_observed* it is decided on, to forecast what sleeping would save, but never slept on unasked.
 
         Raises EmptyContextError and NameTakenError.
         """
@@ -225,8 +227,23 @@ class Engine:
             raise EmptyContextError(source or f"The text of {name!r}")
         check_text(text)
         check_text(name)
-        return await self.store.add_context(
-            Context(id=_new_id("c"), name=name, text=text, source=source, created_at=self._now())
+        context = Context(id=_new_id("c"), name=name, text=text, source=source, created_at=self._now())
+        return await self.store.add_context(context, is_observed=is_observed)
+
+    async def observe(self, name: str, *, is_observed: bool) -> None:
+        """Let a context only be observed, or be slept on from now on."""
+        context = await self.store.context(name)
+        await self.store.watch(context.id, lambda watched: observed(watched, is_observed=is_observed))
+
+    async def keep_relayed(self, relayed: Sequence[Relayed]) -> None:
+        """Keep calls that clients made through a proxy; each answer on a context teaches, as one of ours would."""
+        scheduler, taught = self._scheduler(), await self.store.taught()
+
+        def taught_by(answer: Answer) -> Callable[[Watched], Lesson]:
+            return lambda watched: scheduler.learn(watched, answer, taught, is_anticipated=None)
+
+        await self.store.keep_relayed(
+            [replace(each, teaches=taught_by(each.answer)) if each.answer else each for each in relayed]
         )
 
     async def update(self, name: str, text: str, *, append: bool = False, source: str | None = None) -> Edit:

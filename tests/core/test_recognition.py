@@ -1,5 +1,7 @@
 """What recurs in requests is found, and nothing else."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,7 +80,7 @@ def test_a_conversation_is_followed_and_grows() -> None:
     assert all(prefix is not None and prefix.is_followed for prefix in later)
     texts = [prefix.text(request) for prefix, request in zip(later, requests[1:], strict=True) if prefix]
     assert len({prefix.key for prefix in later if prefix}) == 1
-    assert all(longer.startswith(shorter) for shorter, longer in zip(texts, texts[1:], strict=False))
+    assert all(longer.startswith(shorter) for shorter, longer in itertools.pairwise(texts))
     assert texts[-1].endswith("user: And 1?")
 
 

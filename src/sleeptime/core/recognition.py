@@ -59,7 +59,10 @@ class Prefix:
 
     def text(self, parts: Sequence[Part]) -> str:
         """What the prefix says, as a context: each part under its role, unless there is but one."""
-        kept = [*parts[: self.part], *([Part(parts[self.part].role, parts[self.part].text[: self.cut])] * (self.cut > 0))]
+        kept = [
+            *parts[: self.part],
+            *([Part(parts[self.part].role, parts[self.part].text[: self.cut])] * (self.cut > 0)),
+        ]
         kept = [part for part in kept if part.text.strip()]
         if len(kept) == 1 and not self.is_followed:
             return kept[0].text.strip("\n")

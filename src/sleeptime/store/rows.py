@@ -295,6 +295,7 @@ def watched_row(watched: Watched) -> Row:
         **tally_row(watched.assisted, "assisted_"),
         "reason": watched.reason,
         "wants": watched.wants,
+        "is_observed": int(watched.is_observed),
     }
 
 
@@ -316,6 +317,7 @@ def watched_of(row: Row) -> Watched:
         assisted=tally_of(row, "assisted_"),
         reason=row["reason"],
         wants=row["wants"],
+        is_observed=bool(row["is_observed"]),
     )
 
 

@@ -37,7 +37,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0004"
+HEAD = "0008"
 VERSION_TABLE = "sleeptime_schema"
 
 _ESCAPE = "\ufdd0"  # a code point that Unicode sets aside for use inside a program
@@ -306,6 +306,7 @@ watched = Table(
     *_tally("assisted_"),
     Column("reason", Text, nullable=False),
     Column("wants", Double),
+    Column("is_observed", Integer, nullable=False, server_default="0"),
     Index("watched_by_wants", "wants"),
     Index("watched_by_kind", "kind"),
 )
