@@ -3,8 +3,9 @@
     python -m benchmarks.proxy --seconds 10
 
 Upstream, proxy and bare pass-through (Starlette and httpx2, nothing else) are a process each on loopback; requests
-carry a document of 8 kB, so that contexts are recognised and recorded. At 100 requests a second they go
-to the upstream directly and through the proxy in turn; what is added is the difference of the quantiles. It prints a table and says whether the targets are met.
+carry a document of 8 kB, so that contexts are recognised and recorded. At 100 requests a second they go to the
+upstream directly and through the proxy in turn; what is added is the difference of the quantiles. It prints a table
+and says whether the targets are met.
 """
 
 from __future__ import annotations
