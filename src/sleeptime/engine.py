@@ -66,7 +66,7 @@ from sleeptime.core.saving import Belief
 from sleeptime.core.staleness import Edit
 from sleeptime.core.triggers import Triggers
 from sleeptime.core.usage import PriceCard, Usage
-from sleeptime.core.watching import Decided, Lesson, Looked, Watched, began_anew, outcome_of
+from sleeptime.core.watching import Decided, Lesson, Looked, Watched, began_anew, observed, outcome_of
 from sleeptime.jobs import Hold, Worker, held, lease_on
 from sleeptime.keeping import Keeper
 from sleeptime.models import open_model
@@ -83,7 +83,7 @@ from sleeptime.scheduler import LOOK, Rules, Scheduler
 from sleeptime.settings import SETTINGS_FILE, Settings, WorkerSettings, load
 from sleeptime.sleeper import Sleeper, begin
 from sleeptime.sources import repository
-from sleeptime.store import Sleep, Store, Summary, open_store
+from sleeptime.store import Relayed, Sleep, Store, Summary, open_store
 from sleeptime.turns import Turns
 
 DATABASE_FILE = "sleeptime.db"
@@ -276,8 +276,10 @@ class Engine:
         self._opened.clear()
         await self.store.aclose()
 
-    async def add(self, text: str, *, name: str, source: str = "") -> Context:
+    async def add(self, text: str, *, name: str, source: str = "", is_observed: bool = False) -> Context:
         """Keep *text* as a context. The same name with the same text gives back the one stored.
+
+        With *is_observed* it is decided on, to forecast what sleeping would save, but never slept on unasked.
 
         Raises EmptyContextError and NameTakenError.
         """
@@ -286,9 +288,26 @@ class Engine:
         check_text(text)
         check_text(name)
         context = Context(id=_new_id("c"), name=name, text=text, source=source, created_at=self._now())
-        kept = await self.store.add_context(context)
+        kept = await self.store.add_context(context, is_observed=is_observed)
         self._tell_planner(is_change=True)
         return kept
+
+    async def observe(self, name: str, *, is_observed: bool) -> None:
+        """Let a context only be observed, or be slept on from now on."""
+        context = await self.store.context(name)
+        await self.store.watch(context.id, lambda watched: observed(watched, is_observed=is_observed))
+
+    async def keep_relayed(self, relayed: Sequence[Relayed]) -> None:
+        """Keep calls that clients made through a proxy; each answer on a context teaches, as one of ours would."""
+        scheduler, taught = self._scheduler(self._where), await self.store.taught()
+
+        def taught_by(answer: Answer) -> Callable[[Watched], Lesson]:
+            return lambda watched: scheduler.learn(watched, answer, taught, is_anticipated=None)
+
+        await self.store.keep_relayed(
+            [replace(each, teaches=taught_by(each.answer)) if each.answer else each for each in relayed]
+        )
+        self._tell_planner()
 
     async def update(self, name: str, text: str, *, append: bool = False, source: str | None = None) -> Edit:
         """Give a context another text, or with *append* more of it behind a blank line; say what that touched.

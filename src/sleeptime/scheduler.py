@@ -390,7 +390,8 @@ class Scheduler:
 
         One that the guard holds back still wants to be slept on.
         """
-        settled = replace(watched, reason=guarded.reason, wants=_wants(decision))
+        wants = None if watched.is_observed else _wants(decision)
+        settled = replace(watched, reason=guarded.reason, wants=wants)
         if guarded.reason == watched.reason:
             return settled, None
         return settled, Decided.of(guarded, watched.context_id, self.now())

@@ -26,6 +26,11 @@
     body_mib = 32               header_count = 100        at_once = 2048 requests of one key
     request_s = 900            stop_s = 30               a stream may take longer than request_s
 
+    [[routes]]                 requests to the proxy, as many as are wanted; the first that matches counts
+    models = "gpt-5*, o3"      names of models, with commas between        name = "chat"
+    mode = "observe"           or learn (its contexts may be slept on)
+    least_characters = 2000    shorter prefixes are no contexts            most_characters = 400000
+
 What is not known is refused: a cap with a typing error would cap nothing.
 """
 
@@ -36,7 +41,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 from sleeptime.core.caps import Caps
 from sleeptime.core.errors import BudgetError, SettingsError
@@ -58,6 +63,32 @@ class WorkerSettings:
     def __post_init__(self) -> None:
         if not self.lease_s >= SHORTEST_LEASE_S:
             raise BudgetError(f"lease_s is at least {SHORTEST_LEASE_S}, not {self.lease_s:g}.")
+
+
+MODES = ("observe", "learn")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteSettings:
+    """What the proxy does with requests for some models.
+
+    models            globs over names of models, with commas between
+    mode              observe: contexts are recognised, their queries recorded, what sleep would save is forecast,
+                      and nothing is spent; learn: they may be slept on as well
+    least_characters  a shorter prefix is no context; most_characters: a longer one is not kept
+    """
+
+    name: str = ""
+    models: str = "*"
+    mode: str = "observe"
+    least_characters: int = 2000
+    most_characters: int = 400_000
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise BudgetError(f"mode is one of {', '.join(MODES)}, not {self.mode!r}.")
+        if not 0 < self.least_characters <= self.most_characters:
+            raise BudgetError("least_characters is above 0, and most_characters is no less.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +137,17 @@ class ServeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One field for each section of the file. A section is a dataclass of numbers, texts and booleans."""
+    """One field for each section of the file. A section is a dataclass of numbers, texts and booleans.
+
+    `routes` alone is a list of such sections, `[[routes]]`.
+    """
 
     caps: Caps = field(default_factory=Caps)
     worker: WorkerSettings = field(default_factory=WorkerSettings)
     provider: ProviderSettings = field(default_factory=ProviderSettings)
     sleep: Triggers = field(default_factory=Triggers)
     serve: ServeSettings = field(default_factory=ServeSettings)
+    routes: tuple[RouteSettings, ...] = ()
 
 
 def load(path: Path) -> Settings:
@@ -128,8 +163,13 @@ def load(path: Path) -> Settings:
     known = get_type_hints(Settings)
     sections: dict[str, Any] = {}  # Any: a section of its own type under each name
     for name, table in tables.items():
-        if name not in known or not isinstance(table, Mapping):
-            listed = ", ".join(f"[{each}]" for each in known)
+        if name == "routes" and isinstance(table, list):
+            listed_tables = cast("list[Any]", table)  # Any: what the user wrote
+            if all(isinstance(each, Mapping) for each in listed_tables):
+                sections[name] = tuple(_section(path, "[routes]", RouteSettings, each) for each in listed_tables)
+                continue
+        if name not in known or name == "routes" or not isinstance(table, Mapping):
+            listed = ", ".join("[[routes]]" if each == "routes" else f"[{each}]" for each in known)
             raise SettingsError(f"{path}: [{name}] is not known; there are {listed}.")
         sections[name] = _section(path, name, known[name], table)  # pyright: ignore[reportUnknownArgumentType]  # values are checked there
     return Settings(**sections)

@@ -58,6 +58,7 @@ class Watched:
     arrived      queries that came while notes stood, of which so many had been `anticipated`
     without      ratios of its answers without notes; `assisted` those of what answers with notes saved
     reason       of the last decision, empty before the first
+    is_observed  never slept on by itself: decisions on it forecast, and it wants nothing
     wants        expected net saving per token where it should be slept on, else None; or `UNDECIDED`
     waiting      what has happened to it since it was last looked at; None where nothing has, or all of it has notes
     """
@@ -78,6 +79,7 @@ class Watched:
     reason: str = ""
     wants: float | None = UNDECIDED
     waiting: Waiting | None = None
+    is_observed: bool = False
 
     @property
     def lacking(self) -> float:
@@ -95,7 +97,7 @@ class Watched:
         return max((self.seen.queries - part.since for part in self.parts), default=0)
 
 
-def begun(context: Context) -> Watched:
+def begun(context: Context, *, is_observed: bool = False) -> Watched:
     """Watch a context from when it was added: all of it lacks notes."""
     return Watched(
         context_id=context.id,
@@ -106,7 +108,17 @@ def begun(context: Context) -> Watched:
         seen=Seen(added_days=days(context.created_at)),
         parts=(Part(since=0, characters=len(context.text)),),
         waiting=with_edit(None, days(context.created_at)),
+        wants=None if is_observed else UNDECIDED,
+        is_observed=is_observed,
     )
+
+
+def observed(watched: Watched, *, is_observed: bool) -> Watched:
+    """Let a context only be observed, or be slept on from now on."""
+    if watched.is_observed == is_observed:
+        return watched
+    wants = UNDECIDED if watched.parts and not is_observed else None
+    return replace(watched, is_observed=is_observed, wants=wants)
 
 
 def kind_of(source: str) -> str:
@@ -158,7 +170,7 @@ def rewatched(
         parts=parts,
         edits=watched.edits + len(came),
         reason=watched.reason if parts else "",
-        wants=UNDECIDED if parts else None,
+        wants=UNDECIDED if parts and not watched.is_observed else None,
         waiting=(with_edit(watched.waiting, days(at)) if is_new else watched.waiting) if parts else None,
     )
 

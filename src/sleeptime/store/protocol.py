@@ -69,6 +69,15 @@ class Sleep:
     based_on: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relayed:
+    """A call that a client made through us: its row, its answer on a context, and what that teaches."""
+
+    call: Call
+    answer: Answer | None = None
+    teaches: Callable[[Watched], Lesson] | None = None
+
+
 class Store(Protocol):
     """Contexts, versions of what was learned, answers, and the ledger.
 
@@ -84,8 +93,8 @@ class Store(Protocol):
         """Whether the schema is the one this program knows."""
         ...
 
-    async def add_context(self, context: Context) -> Context:
-        """Keep *context*. The same name with the same text is the one already stored.
+    async def add_context(self, context: Context, *, is_observed: bool = False) -> Context:
+        """Keep *context*, to be slept on or only observed. The same name with the same text is the one already stored.
 
         Raises NameTakenError where the name stands for another text.
         """
@@ -282,6 +291,13 @@ class Store(Protocol):
         teaches: Callable[[Watched], Lesson] | None = None,
     ) -> None:
         """Keep a query with its answer, and what it *teaches* of its context and of all together."""
+        ...
+
+    async def keep_relayed(self, relayed: Sequence[Relayed]) -> None:
+        """Keep calls that others made through us, with their answers and what these teach.
+
+        What belongs to a context that was forgotten meanwhile is a row of the ledger alone.
+        """
         ...
 
     async def answers(self, context_id: str, *, limit: int = 20) -> Sequence[Answer]:

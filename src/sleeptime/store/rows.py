@@ -313,6 +313,7 @@ def watched_row(watched: Watched) -> Row:
         "reason": watched.reason,
         "wants": watched.wants,
         **waiting_row(watched.waiting),
+        "is_observed": int(watched.is_observed),
     }
 
 
@@ -335,6 +336,7 @@ def watched_of(row: Row) -> Watched:
         reason=row["reason"],
         wants=row["wants"],
         waiting=_waiting_of(row),
+        is_observed=bool(row["is_observed"]),
     )
 
 

@@ -96,7 +96,7 @@ from sleeptime.core.watching import (
     rewatched,
 )
 from sleeptime.store import keys, pages, rows, tables, work
-from sleeptime.store.protocol import Sleep, Summary
+from sleeptime.store.protocol import Relayed, Sleep, Summary
 from sleeptime.store.tables import (
     answers,
     calls,
@@ -260,8 +260,8 @@ class SqlStore:
 
     # Contexts
 
-    async def add_context(self, context: Context) -> Context:
-        """Keep *context*. The same name with the same text is the one already stored.
+    async def add_context(self, context: Context, *, is_observed: bool = False) -> Context:
+        """Keep *context*, to be slept on or only observed. The same name with the same text is the one already stored.
 
         Raises NameTakenError where the name stands for another text.
         """
@@ -271,7 +271,7 @@ class SqlStore:
                 found = (await connection.execute(named)).mappings().one_or_none()
                 if found is None:
                     await connection.execute(insert(contexts), rows.context_row(context))
-                    await connection.execute(insert(watched), rows.watched_row(begun(context)))
+                    await connection.execute(insert(watched), rows.watched_row(begun(context, is_observed=is_observed)))
                     return context
         except _AlreadyStoredError as error:
             # Another process took the name between the look and the insert (PostgreSQL), or the id is not new.
@@ -677,21 +677,46 @@ class SqlStore:
         """
         async with self._writing() as connection:
             await _hold(connection, context_id)
-            await connection.execute(
-                insert(answers), {"context_id": context_id, "work_id": work_id, "at": at, **rows.answer_row(answer)}
-            )
-            if teaches is None:
-                return
-            lesson = teaches(await _watched(connection, context_id))
-            await _keep_watched(connection, lesson.watched)
-            if lesson.decided:
-                await _keep_decisions(connection, [lesson.decided])
-            # Rows that all contexts share come last, in one order, so that writers wait for one another briefly.
-            for (outcome, level, band), tally in sorted(lesson.groups.items()):
-                key = {"outcome": outcome, "level": level, "band": band}
-                await self._add(connection, taught, key, rows.tally_row(tally))
-            for unit, portfolio in sorted(lesson.portfolios.items()):
-                await self._add_portfolio(connection, unit, portfolio)
+            row = {"context_id": context_id, "work_id": work_id, "at": at, **rows.answer_row(answer)}
+            await connection.execute(insert(answers), row)
+            if teaches is not None:
+                lesson = teaches(await _watched(connection, context_id))
+                await _keep_lesson(connection, lesson)
+                await self._keep_shared(connection, [lesson])
+
+    async def keep_relayed(self, relayed: Sequence[Relayed]) -> None:
+        """Keep calls that others made through us, with their answers and what these teach.
+
+        What belongs to a context that was forgotten meanwhile is a row of the ledger alone.
+        """
+        if not relayed:
+            return
+        lessons: list[Lesson] = []
+        async with self._writing() as connection:
+            await connection.execute(insert(calls), [rows.call_row(each.call) for each in relayed])
+            wanted = sorted({each.call.context_id for each in relayed if each.answer and each.call.context_id})
+            held = select(contexts.c.id).where(contexts.c.id.in_(wanted)).order_by(contexts.c.id).with_for_update()
+            known = set((await connection.scalars(held)).all())
+            for call, answer, teaches in ((each.call, each.answer, each.teaches) for each in relayed):
+                if answer is None or call.context_id is None or call.context_id not in known:
+                    continue
+                row = {"context_id": call.context_id, "work_id": call.work_id, "at": call.at}
+                await connection.execute(insert(answers), {**row, **rows.answer_row(answer)})
+                if teaches is not None:
+                    lesson = teaches(await _watched(connection, call.context_id))
+                    await _keep_lesson(connection, lesson)
+                    lessons.append(lesson)
+            await self._keep_shared(connection, lessons)
+
+    async def _keep_shared(self, connection: AsyncConnection, lessons: Sequence[Lesson]) -> None:
+        """Keep what all contexts share: last, and in one order, so that writers wait for one another briefly."""
+        groups = [pair for lesson in lessons for pair in lesson.groups.items()]
+        for (outcome, level, band), tally in sorted(groups, key=lambda pair: pair[0]):
+            key = {"outcome": outcome, "level": level, "band": band}
+            await self._add(connection, taught, key, rows.tally_row(tally))
+        units = [pair for lesson in lessons for pair in lesson.portfolios.items()]
+        for unit, portfolio in sorted(units, key=lambda pair: pair[0]):
+            await self._add_portfolio(connection, unit, portfolio)
 
     async def answers(self, context_id: str, *, limit: int = 20) -> Sequence[Answer]:
         """The newest answers of a context, newest first."""
@@ -1077,6 +1102,13 @@ async def _watched(connection: AsyncConnection, context_id: str) -> Watched:
 async def _keep_watched(connection: AsyncConnection, changed: Watched) -> None:
     row = rows.watched_row(changed)
     await connection.execute(update(watched).where(watched.c.context_id == changed.context_id).values(**row))
+
+
+async def _keep_lesson(connection: AsyncConnection, lesson: Lesson) -> None:
+    """Keep what an answer taught of its own context."""
+    await _keep_watched(connection, lesson.watched)
+    if lesson.decided:
+        await _keep_decisions(connection, [lesson.decided])
 
 
 async def _keep_decisions(connection: AsyncConnection, kept: Sequence[Decided]) -> None:

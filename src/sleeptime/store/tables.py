@@ -40,7 +40,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0008"
+HEAD = "0009"
 VERSION_TABLE = "sleeptime_schema"
 
 _ESCAPE = "\ufdd0"  # a code point that Unicode sets aside for use inside a program
@@ -322,6 +322,7 @@ watched = Table(
     Column("waits_days", Double),  # since when; empty where it waits for nothing
     Column("waits_queries", Integer, nullable=False, server_default=text("0")),
     Column("waits_by", Text, nullable=False, server_default=text("''")),
+    Column("is_observed", Integer, nullable=False, server_default="0"),
     Index("watched_by_wants", "wants"),
     Index("watched_by_waiting", "waits_days"),
     Index("watched_by_kind", "kind"),
