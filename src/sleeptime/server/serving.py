@@ -13,9 +13,7 @@ import signal
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
 import uvicorn
 from starlette.requests import HTTPConnection, Request
@@ -27,11 +25,12 @@ from sleeptime.core.errors import InputError, StoreError
 from sleeptime.core.keys import DEFAULT_TENANT
 from sleeptime.core.wire import plain
 from sleeptime.engine import Engine
-from sleeptime.server import access, failures, observing, rest
+from sleeptime.server import access, dashboard, failures, observing, rest
 from sleeptime.server.access import Access, Guarded, is_loopback
 from sleeptime.server.app import Part, create_app, running
 from sleeptime.server.limits import LoadLimited, SizeLimited
 from sleeptime.server.observing import Counts, Metrics, Observed
+from sleeptime.server.proxy import Proxy
 from sleeptime.server.tenants import Tenants
 from sleeptime.settings import ServeSettings, Settings
 
@@ -89,6 +88,7 @@ async def serve(app: ASGIApp, settings: ServeSettings, *, on_ready: Callable[[in
         log_config=None,
         access_log=False,
         server_header=False,
+        date_header=False,
         timeout_graceful_shutdown=max(1, round(settings.stop_s)),
         lifespan="on",
     )
@@ -151,21 +151,17 @@ class Found:
 
 def found(settings: Settings) -> Found:
     """Make the parts and pages that *settings* ask for."""
-
-    def module(name: str) -> Any:  # Any: what it holds is checked where it is used
-        return import_module(name) if find_spec(name) else None
-
     parts: list[Part] = []
     counts: Counts = dict
     if find_spec("mcp"):
-        parts.append(module("sleeptime.server.mcp").Mcp())
-    proxy = module("sleeptime.server.proxy") if settings.serve.upstream else None
-    if proxy:
-        carrying = proxy.Proxy(upstream=settings.serve.upstream, settings=settings)
-        parts.append(carrying)
-        counts = lambda: plain(carrying.counts)  # noqa: E731  # a name for two lines
-    dashboard = module("sleeptime.server.dashboard")
-    return Found(parts=parts, pages=dashboard.routes() if dashboard else (), counts=counts)
+        from sleeptime.server.mcp import Mcp  # noqa: PLC0415  # an extra
+
+        parts.append(Mcp())
+    if settings.serve.upstream:
+        proxy = Proxy(settings.serve.upstream, settings=settings)
+        parts.append(proxy)
+        counts = lambda: plain(proxy.counts)  # noqa: E731  # a name for two lines
+    return Found(parts=parts, pages=dashboard.routes(), counts=counts)
 
 
 def _hints() -> Sequence[Route]:
