@@ -4,7 +4,7 @@
 
 A step is one model call and the tools it calls; after each the model is shown how many it has used. What is said
 only grows: the prompt of a step is that of the step before, with the reply and its results behind it, so providers'
-prompt caches hold. Calls and results are written as text between the two roles every model knows (decision 24).
+prompt caches hold. Calls and results are written as text between the two roles every model knows (decision 20).
 
 A model that errs loses a step: an unknown tool, arguments that do not fit, a path that leads out, an edit that finds
 nothing. The same call again, with nothing changed in between, is not carried out. Budgets are checked before each
