@@ -58,6 +58,25 @@ async def test_steps_are_taken_one_at_a_time_and_give_up_their_turn_while_a_requ
 
 
 @pytest.mark.anyio
+async def test_a_request_of_a_sleep_outside_its_steps_takes_no_turn_from_others() -> None:
+    turns = Turns()
+
+    async def other() -> None:
+        with turns.behind():
+            async with step():
+                pass
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            with turns.behind():
+                await left(None)
+                await returned(None)
+                group.start_soon(other)
+                async with step():
+                    pass
+
+
+@pytest.mark.anyio
 async def test_a_step_waits_for_a_long_answer_but_not_for_ever() -> None:
     turns = Turns()
     began = time.perf_counter()

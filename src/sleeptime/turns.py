@@ -31,9 +31,10 @@ class _Ahead:
 
 @dataclass(slots=True)
 class _Behind:
-    """A sleep, or a part of it; `has_turn` while it takes a step."""
+    """A sleep, or with `is_step` a part of it, which alone takes turns; `has_turn` while it works here."""
 
     turns: Turns
+    is_step: bool = False
     has_turn: bool = False
 
 
@@ -121,7 +122,7 @@ async def step() -> AsyncGenerator[None]:
     if above is None or above.has_turn:
         yield
         return
-    lane = _Behind(above.turns)  # of its own: parts of one sleep run beside one another
+    lane = _Behind(above.turns, is_step=True)  # of its own: parts of one sleep run beside one another
     token = _lane.set(lane)
     try:
         await lane.turns.take(lane)
@@ -147,7 +148,7 @@ async def returned(_response: object) -> None:
     match _lane.get():
         case _Ahead() as lane:
             lane.turns.come(lane)
-        case _Behind() as lane if not lane.has_turn:
+        case _Behind(is_step=True, has_turn=False) as lane:
             await lane.turns.take(lane)
         case _:
             pass
