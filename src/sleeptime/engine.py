@@ -50,6 +50,7 @@ from sleeptime.core.errors import (
     EmptyContextError,
     InputError,
     ModelNotChosenError,
+    NoRepositoryError,
     NoteNotFoundError,
     NothingLearnedError,
     SleeptimeError,
@@ -1083,14 +1084,11 @@ class Engine:
 
 
 def checkout_of(context: Context) -> Checkout:
-    """Open what a context was made of: a repository at its commit, or a folder. Raises InputError for a text."""
+    """Open what a context was made of: a repository at its commit, or a folder. Raises NoRepositoryError for a text."""
     place, commit = repository(context.source) or (context.source, "HEAD")
     if not place or not Path(place).is_dir():
         where = f"{place} is no folder" if place else "it came from no folder"
-        raise InputError(
-            f"{context.name!r} is not of a repository that can be looked at: {where}. `sleeptime add path/to/repo` "
-            "makes one."
-        )
+        raise NoRepositoryError(context.name, where)
     return open_checkout(place, commit)
 
 

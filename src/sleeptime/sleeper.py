@@ -29,7 +29,7 @@ from sleeptime.core import policy, replies
 from sleeptime.core.budget import Budget
 from sleeptime.core.changes import Changes
 from sleeptime.core.context import Context
-from sleeptime.core.errors import CapReached, ContextTooLongError, InputError, NotSupportedError, SleeptimeError
+from sleeptime.core.errors import CapReached, ContextTooLongError, NoRepositoryError, NotSupportedError, SleeptimeError
 from sleeptime.core.holding import held_draft
 from sleeptime.core.messages import Completion, Message, Tool
 from sleeptime.core.notes import Draft, LearnedContext, Revision, StopReason, concatenated, cut
@@ -116,9 +116,7 @@ class Sleeper:
         Raises ContextTooLongError before any token is spent, and ModelError.
         """
         if _STRATEGIES[plan.strategy].looks and self.checkout is None:
-            raise InputError(
-                f"The strategy {plan.strategy} looks around in a repository, and {context.name!r} is none."
-            )
+            raise NoRepositoryError(context.name, "it was opened as a text")
         begun = {draft.sample: draft for draft in drafts}
         budget = plan.budget.shared_by(plan.samples)
         ended: dict[int, tuple[Draft, StopReason]] = {}

@@ -16,7 +16,7 @@ from repositories.test_agent import calls
 from sleeptime.core import policy
 from sleeptime.core.budget import Budget
 from sleeptime.core.context import Context
-from sleeptime.core.errors import InputError
+from sleeptime.core.errors import NoRepositoryError
 from sleeptime.core.messages import Completion, Message
 from sleeptime.core.notes import Draft
 from sleeptime.core.plan import Plan
@@ -144,7 +144,7 @@ async def test_the_cap_on_tokens_holds_over_looking(place: Path) -> None:
 async def test_what_a_look_took_is_kept_at_once(place: Path) -> None:
     kept: list[Draft] = []
 
-    async def keep(draft: Draft) -> None:
+    async def keep(draft: Draft, _completion: Completion) -> None:
         kept.append(draft)
 
     await sleeper(place, [calls(("list", {})), NOTES]).sleep(context(), PLAN, on_draft=keep)
@@ -200,5 +200,5 @@ async def test_a_note_that_the_documentation_makes_already_is_not_kept_and_the_m
 
 
 async def test_to_explore_takes_a_repository() -> None:
-    with pytest.raises(InputError, match="looks around in a repository, and 'repo' is none"):
+    with pytest.raises(NoRepositoryError, match="'repo' is not of a repository"):
         await sleeper(None, [Completion(text="", usage=Usage(), model="m")]).sleep(context(), PLAN)

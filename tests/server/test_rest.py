@@ -229,3 +229,13 @@ async def test_a_name_with_a_slash_is_reached_by_its_id(server: Served) -> None:
         shown = await client.get(f"/v1/contexts/{added['id']}")
 
     assert shown.json()["context"]["name"] == "a/b"
+
+
+async def test_a_source_given_over_http_never_opens_a_place_on_the_disk(server: Served, tmp_path: Path) -> None:
+    (tmp_path / "secret.py").write_text("PASSWORD = 'swordfish'\n")
+    async with server.client() as client:
+        await client.post("/v1/contexts", json={**BOXES, "source": str(tmp_path)})
+        slept = await client.post("/v1/contexts/boxes/sleep", json={"strategy": "explore"})
+
+    assert slept.status_code == 409
+    assert "not of a repository" in slept.json()["error"]["message"]

@@ -7,7 +7,7 @@
     │   ├── ContextTooLongError        told before any token is spent
     │   ├── JobNotFoundError · KeyNotFoundError · TenantNameError · MissingExtraError
     │   ├── RepositoryError            GitNotFoundError · GitFailedError · CommitNotFoundError
-    │   │                              PathRefusedError · PatternRefusedError · EditRefusedError
+    │   │                              PathRefusedError · PatternRefusedError · EditRefusedError · NoRepositoryError
     │   └── PromptError · PriceCardError · BudgetError · SettingsError
     ├── ModelError                     a model could not be reached or understood
     │   ├── ModelNotChosenError · UnknownModelError · MissingKeyError · NotSupportedError
@@ -175,6 +175,16 @@ class MissingExtraError(InputError):
 
 class RepositoryError(InputError):
     """A repository, or something asked of it, cannot be used."""
+
+
+class NoRepositoryError(RepositoryError):
+    """What only a repository can do was asked of a context that is of none."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(
+            f"{name!r} is not of a repository that can be looked at: {why}. `sleeptime add path/to/repo` makes one."
+        )
+        self.name = name
 
 
 class GitNotFoundError(RepositoryError):

@@ -25,6 +25,7 @@ STATUSES: Mapping[type[SleeptimeError], int] = {
     errors.VersionNotFoundError: 404,
     errors.JobNotFoundError: 404,
     errors.NameTakenError: 409,
+    errors.NoRepositoryError: 409,
     errors.BudgetError: 409,
     errors.NothingLearnedError: 409,
     errors.ContextBusyError: 409,

@@ -67,6 +67,10 @@ class Page(Where):
     after: Annotated[str | None, Field(description="The `next` of the page before.")] = None
 
 
+FROM_THE_API = "api:"
+"""Begins the source of a text that came over HTTP, so that it never passes for a place on the server's disk."""
+
+
 class NewContext(Body):
     name: Annotated[str, Field(min_length=1)]
     text: Text
@@ -84,7 +88,7 @@ async def add_context(engine: Engine, _where: Where, body: NewContext) -> object
 
     The same name with the same text gives back the one stored.
     """
-    return wire.added(await engine.add(body.text, name=body.name, source=body.source))
+    return wire.added(await engine.add(body.text, name=body.name, source=f"{FROM_THE_API}{body.source}"))
 
 
 async def list_contexts(engine: Engine, page: Page) -> object:
@@ -101,7 +105,8 @@ async def show_context(engine: Engine, where: InContext) -> object:
 
 async def update_context(engine: Engine, where: InContext, body: NewText) -> object:
     """Give a context another text, or append to it; say which notes that made stale."""
-    return wire.edited(await engine.update(where.context, body.text, append=body.append, source=body.source))
+    source = None if body.source is None else f"{FROM_THE_API}{body.source}"
+    return wire.edited(await engine.update(where.context, body.text, append=body.append, source=source))
 
 
 async def forget_context(engine: Engine, where: InContext) -> object:
