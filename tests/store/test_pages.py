@@ -139,6 +139,8 @@ async def test_a_ledger_from_before_is_added_up_when_the_database_is_opened(data
     engine = _engine(database)
     async with engine.begin() as connection:
         for statement in (
+            "DROP TABLE api_keys",
+            "ALTER TABLE watched DROP COLUMN is_observed",
             "DROP TABLE hours",
             "DROP TABLE compared",
             *(f"DROP INDEX {name}" for name in ("contexts_by_age", "watched_by_queries", "decisions_by_age")),
@@ -199,7 +201,7 @@ async def test_a_line_says_what_goes_on_with_a_context(store: SqlStore) -> None:
     contexts = [await store.add_context(a_context(number)) for number in range(4)]
     await store.publish(a_version(contexts[1], (Note(id="n1", text="Full."),)), sleep_id=None)
     await store.publish(a_version(contexts[2]), sleep_id=None)
-    await store.edit_context("c2", lambda each: replace(each, text="Another text."))
+    await store.edit_context("c2", lambda each: replace(each, text="Another text."), NOON)
     await store.enqueue(Job(id="j1", context_id="c3", plan=Plan(), queued_at=NOON))
 
     found, _ = await store.listed(sort="name")
