@@ -134,6 +134,21 @@ def test_unknown_prices_are_shown_as_unknown_and_known_ones_add_up(shell: Shell,
         assert "unknown" in shell.run("ledger").stdout
 
 
+def test_caps_tell_what_is_spent_and_left(shell: Shell, boxes: str) -> None:
+    shell.run("add", boxes, "--name", "boxes")
+    (shell.home / "sleeptime.toml").write_text("[caps]\nday_tokens = 5000\ncontext_tokens = 900\n")
+    shell.run("sleep", "boxes", "--model", "tiny", "--max-tokens", "200")
+
+    told = json.loads(shell.run("caps", "--json").stdout)
+    shown = shell.run("caps")
+
+    spent = told["day"]["spent_tokens"]
+    assert 0 < spent <= 200
+    assert told["month"] == told["day"] | {"tokens": None}
+    assert f"{5000 - spent:,}" in shown.stdout
+    assert "900 output tokens" in shown.stderr
+
+
 def test_it_decides_by_itself_and_says_why(shell: Shell, tmp_path: Path) -> None:
     long = "word " * 700
     (tmp_path / "busy.txt").write_text(BOXES)

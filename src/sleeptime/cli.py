@@ -28,6 +28,7 @@ from rich.table import Table
 from sleeptime.core import staleness, wire
 from sleeptime.core.agency import DEFAULT_STEPS, MOST_STEPS, OUTCOMES
 from sleeptime.core.budget import Budget, Level
+from sleeptime.core.caps import NANO
 from sleeptime.core.context import EVERYWHERE, Section, Span
 from sleeptime.core.errors import (
     InputError,
@@ -998,6 +999,55 @@ def ledger(
             if len({level for _, level, _ in a.levels}) > 1:
                 asked = ", ".join(f"{works} at {level} seeing {sees}" for sees, level, works in a.levels)
                 _note(f"B and b of {a.name} mix budgets: {asked}.")
+
+    _run(work, database=database)
+
+
+@app.command()
+def caps(database: Database = None, as_json: Json = False) -> None:
+    """Print what all sleeps may spend together, what they have spent, and what is left.
+
+    Caps stand under [caps] in sleeptime.toml, in the folder of the data; days and months are those of UTC. They are
+    checked before each call, over all workers, and hold exactly; what is set aside is for calls under way.
+
+    For example, two dollars a day and at most 200,000 output tokens for one context:
+
+      [caps]
+      day_usd = 2.00
+      context_tokens = 200000
+    """
+
+    async def work(engine: Engine) -> None:
+        most, spent = engine.settings.caps, await engine.capped()
+        if as_json:
+            _print_json(wire.caps(most, spent))
+            return
+        table = _table("of sleeps", "cap>", "spent>", "set aside>", "left>")
+        for period, tokens, usd in (
+            ("day", most.day_tokens, most.day_usd),
+            ("month", most.month_tokens, most.month_usd),
+        ):
+            used = spent[period]
+            left = None if tokens is None else max(0, tokens - used.tokens - used.open_tokens)
+            table.add_row(
+                f"this {period}, output tokens",
+                "none" if tokens is None else f"{tokens:,}",
+                f"{used.tokens:,}",
+                f"{used.open_tokens:,}",
+                "no cap" if left is None else f"{left:,}",
+            )
+            paid, aside = used.nano_usd / NANO, used.open_nano_usd / NANO
+            table.add_row(
+                f"this {period}, money",
+                "none" if usd is None else _usd(usd),
+                _usd(paid),
+                _usd(aside),
+                "no cap" if usd is None else _usd(max(0.0, usd - paid - aside)),
+            )
+        of_one = [f"{most.context_tokens:,} output tokens"] if most.context_tokens is not None else []
+        of_one += [_usd(most.context_usd)] if most.context_usd is not None else []
+        stdout.print(table)
+        _note(f"For one context, ever: {' and '.join(of_one) or 'no cap'}.")
 
     _run(work, database=database)
 

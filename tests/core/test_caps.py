@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sleeptime.core.caps import Caps, Reservation, Spending, granted, nano_usd
-from sleeptime.core.errors import BudgetError, DatabaseBusyError, InputError, RateLimitedError
+from sleeptime.core.errors import BudgetError, DatabaseBusyError, InputError, RateLimitedError, ShareUsedUpError
 from sleeptime.core.job import FIRST_WAIT_S, LONGEST_WAIT_S, MOST_FAILURES, wait_s
 from sleeptime.core.usage import PriceCard
 
@@ -116,6 +116,7 @@ def test_only_what_may_pass_is_tried_again_and_ever_later() -> None:
 
     assert wait_s(1, busy) == FIRST_WAIT_S
     assert wait_s(3, busy) == FIRST_WAIT_S * 4
+    assert wait_s(MOST_FAILURES + 1, ShareUsedUpError("m", retry_after_s=40)) == 40
     assert wait_s(MOST_FAILURES, busy) is None
     assert wait_s(1, InputError("no")) is None
     assert wait_s(1, RateLimitedError("m", retry_after_s=LONGEST_WAIT_S * 2)) == LONGEST_WAIT_S * 2

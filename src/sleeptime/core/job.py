@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sleeptime.core.errors import DatabaseBusyError, ModelError, SleeptimeError
+from sleeptime.core.errors import DatabaseBusyError, ModelError, ShareUsedUpError, SleeptimeError
 from sleeptime.core.plan import Plan
 
 JobState = Literal["queued", "running", "paused", "done", "failed", "cancelled"]
@@ -67,7 +67,12 @@ class Lease:
 
 
 def wait_s(failures: int, error: SleeptimeError) -> float | None:
-    """How long to wait after an error before the next attempt, or None to give up: it would fail again."""
+    """How long to wait after an error before the next attempt, or None to give up: it would fail again.
+
+    A rate limit whose rest is left to answers is waited for however often: nothing was tried.
+    """
+    if isinstance(error, ShareUsedUpError):
+        return error.retry_after_s
     is_passing = isinstance(error, DatabaseBusyError) or (isinstance(error, ModelError) and error.retryable)
     if failures >= MOST_FAILURES or not is_passing:
         return None

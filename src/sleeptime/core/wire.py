@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from sleeptime.core import staleness
+from sleeptime.core.caps import NANO, Caps, Spending
 from sleeptime.core.context import Context
 from sleeptime.core.deciding import Decision
 from sleeptime.core.job import Job
@@ -104,6 +105,25 @@ def account(kept: Account) -> Plain:
         "total_cost_usd": plain(kept.total_cost_usd),
         "break_even_queries": plain(kept.tokens.queries),
         "break_even_queries_money": plain(kept.money.queries),
+    }
+
+
+def caps(most: Caps, spent: Mapping[str, Spending]) -> Plain:
+    """What all sleeps may spend together and have spent, by period ("day", "month"); None is no cap."""
+    periods = (("day", most.day_tokens, most.day_usd), ("month", most.month_tokens, most.month_usd))
+    return {
+        "context": {"tokens": most.context_tokens, "usd": most.context_usd},
+        **{
+            period: {
+                "tokens": tokens,
+                "usd": usd,
+                "spent_tokens": spent[period].tokens,
+                "spent_usd": spent[period].nano_usd / NANO,
+                "open_tokens": spent[period].open_tokens,
+                "open_usd": spent[period].open_nano_usd / NANO,
+            }
+            for period, tokens, usd in periods
+        },
     }
 
 

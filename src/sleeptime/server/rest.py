@@ -21,7 +21,6 @@ from starlette.routing import Route
 
 from sleeptime.core import wire
 from sleeptime.core.budget import Budget, Level
-from sleeptime.core.caps import NANO
 from sleeptime.core.diff import Diff
 from sleeptime.core.errors import JobNotFoundError, SleeptimeError, VersionNotFoundError
 from sleeptime.core.job import Job, JobState
@@ -344,24 +343,7 @@ async def list_decisions(engine: Engine, where: Some) -> object:
 
 async def caps(engine: Engine, _where: Where) -> object:
     """Say what all sleeps may spend together, and what they have: null is no cap."""
-    most, spent = engine.settings.caps, await engine.capped()
-    return {
-        "context": {"tokens": most.context_tokens, "usd": most.context_usd},
-        **{
-            period: {
-                "tokens": tokens,
-                "usd": usd,
-                "spent_tokens": spent[period].tokens,
-                "spent_usd": spent[period].nano_usd / NANO,
-                "open_tokens": spent[period].open_tokens,
-                "open_usd": spent[period].open_nano_usd / NANO,
-            }
-            for period, tokens, usd in (
-                ("day", most.day_tokens, most.day_usd),
-                ("month", most.month_tokens, most.month_usd),
-            )
-        },
-    }
+    return wire.caps(engine.settings.caps, await engine.capped())
 
 
 # Jobs
