@@ -302,11 +302,14 @@ class Engine:
         """Keep calls that clients made through a proxy; each answer on a context teaches, as one of ours would."""
         scheduler, taught = self._scheduler(self._where), await self.store.taught()
 
-        def taught_by(answer: Answer) -> Callable[[Watched], Lesson]:
-            return lambda watched: scheduler.learn(watched, answer, taught, is_anticipated=None)
+        def taught_by(answer: Answer, is_anticipated: bool | None) -> Callable[[Watched], Lesson]:
+            return lambda watched: scheduler.learn(watched, answer, taught, is_anticipated=is_anticipated)
 
         await self.store.keep_relayed(
-            [replace(each, teaches=taught_by(each.answer)) if each.answer else each for each in relayed]
+            [
+                replace(each, teaches=taught_by(each.answer, each.is_anticipated)) if each.answer else each
+                for each in relayed
+            ]
         )
         self._tell_planner()
 

@@ -28,7 +28,8 @@
 
     [[routes]]                 requests to the proxy, as many as are wanted; the first that matches counts
     models = "gpt-5*, o3"      names of models, with commas between        name = "chat"
-    mode = "observe"           or learn (its contexts may be slept on)
+    mode = "observe"           or learn (its contexts may be slept on), or assist (learned notes are shown as well)
+    holdout = 0.05             share of the queries with notes that go without, to measure what notes save
     least_characters = 2000    shorter prefixes are no contexts            most_characters = 400000
 
 What is not known is refused: a cap with a typing error would cap nothing.
@@ -65,7 +66,7 @@ class WorkerSettings:
             raise BudgetError(f"lease_s is at least {SHORTEST_LEASE_S}, not {self.lease_s:g}.")
 
 
-MODES = ("observe", "learn")
+MODES = ("observe", "learn", "assist")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,19 +75,23 @@ class RouteSettings:
 
     models            globs over names of models, with commas between
     mode              observe: contexts are recognised, their queries recorded, what sleep would save is forecast,
-                      and nothing is spent; learn: they may be slept on as well
+                      and nothing is spent; learn: they may be slept on as well; assist: and queries are shown notes
+    holdout           share of the queries with notes that go without, by lot, so that savings are measured
     least_characters  a shorter prefix is no context; most_characters: a longer one is not kept
     """
 
     name: str = ""
     models: str = "*"
     mode: str = "observe"
+    holdout: float = 0.05
     least_characters: int = 2000
     most_characters: int = 400_000
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise BudgetError(f"mode is one of {', '.join(MODES)}, not {self.mode!r}.")
+        if not 0 <= self.holdout <= 1:
+            raise BudgetError(f"holdout is a share from 0 to 1, not {self.holdout:g}.")
         if not 0 < self.least_characters <= self.most_characters:
             raise BudgetError("least_characters is above 0, and most_characters is no less.")
 

@@ -71,10 +71,14 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relayed:
-    """A call that a client made through us: its row, its answer on a context, and what that teaches."""
+    """A call that a client made through us: its row, its answer on a context, and what that teaches.
+
+    `is_anticipated` says whether a note it was shown had asked the same; None where it was shown none.
+    """
 
     call: Call
     answer: Answer | None = None
+    is_anticipated: bool | None = None
     teaches: Callable[[Watched], Lesson] | None = None
 
 

@@ -1,6 +1,7 @@
 """Watch what passes: recognise the context of each request, read its reply, and have both recorded.
 
     body → Asked → Recogniser → Prefix → name of a context          on the request's path: no waiting, no database
+    mode = "assist": name → Assistant → notes behind the prefix     or by lot none (`core.holdout`)
     reply → usage → Call · Answer → Recorder                        behind it, in batches
 
 A context is kept when it is recognised for the second time something was asked on it, and grows with the conversation
@@ -25,12 +26,15 @@ from weakref import WeakKeyDictionary
 
 from starlette.types import Scope
 
+from sleeptime.core.anticipation import was_anticipated
 from sleeptime.core.errors import NameTakenError, SleeptimeError
+from sleeptime.core.holdout import is_held_out
 from sleeptime.core.ledger import Call, Phase
-from sleeptime.core.query import Answer, Query
+from sleeptime.core.query import Answer, Query, Sees
 from sleeptime.core.recognition import Prefix, Recogniser, name_of
 from sleeptime.core.usage import Usage
 from sleeptime.engine import Engine
+from sleeptime.server.proxy.assisting import Assistant, Shown
 from sleeptime.server.proxy.relay import Counts, Headers
 from sleeptime.server.proxy.wire import APIS, Asked, Reply, read
 from sleeptime.settings import RouteSettings
@@ -44,6 +48,8 @@ BATCH_S = 0.25
 MOST_KNOWN = 10_000
 """Contexts of one tenant whose names are remembered."""
 UNMEASURED = "unmeasured"
+_SIGNED = frozenset((b"content-digest", b"content-md5", b"digest", b"signature", b"x-amz-content-sha256"))
+"""Headers of a request whose body must stay as it is."""
 
 logger = logging.getLogger("sleeptime.proxy")
 
@@ -57,6 +63,11 @@ class Found:
     text: str
     route: RouteSettings
 
+    @property
+    def context_name(self) -> str:
+        """What its context is kept as."""
+        return f"{self.route.name}/{self.name}" if self.route.name else self.name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
@@ -66,6 +77,7 @@ class Record:
     call: Call
     found: Found | None
     answer: Answer | None
+    shown: Shown | None = None
 
     @property
     def characters(self) -> int:
@@ -80,6 +92,7 @@ class Observer:
         self,
         upstream: str,
         routes: tuple[RouteSettings, ...],
+        assistant: Assistant,
         recorder: Recorder,
         counts: Counts,
         clock_s: Callable[[], float],
@@ -87,6 +100,7 @@ class Observer:
     ) -> None:
         self._upstream = upstream
         self._routes = routes
+        self.assistant = assistant
         self._recorder = recorder
         self.counts = counts
         self.clock_s, self.now = clock_s, now
@@ -115,7 +129,8 @@ class Observer:
             self.counts.recognised += 1
             text = prefix.text(asked.parts)
             found = Found(name=name_of(text, prefix.key), prefix=prefix, text=text, route=route)
-        return Observed(self, engine, asked, found, route)
+        is_assisted = route.mode == "assist" and found is not None and not _SIGNED & headers.keys()
+        return Observed(self, engine, asked, found, route, body if is_assisted else None)
 
     def record(self, record: Record) -> None:
         """Have it kept."""
@@ -130,12 +145,21 @@ class Observed:
     """An `Attention`: one request and its reply, observed."""
 
     def __init__(
-        self, observer: Observer, engine: Engine, asked: Asked, found: Found | None, route: RouteSettings
+        self,
+        observer: Observer,
+        engine: Engine,
+        asked: Asked,
+        found: Found | None,
+        route: RouteSettings,
+        assisted: bytes | None,
     ) -> None:
         self.body: bytes | None = None
         self._observer, self._engine, self._found, self._route = observer, engine, found, route
         self._model = observer.model_name(asked.model)
         self._level = asked.level
+        self._assisted = None if assisted is None else (asked, assisted)
+        self._shown: Shown | None = None
+        self._is_held_out = False
         self._query = asked.query(found.prefix.part, found.prefix.cut) if found else ""
         self._reply = Reply(api=asked.api)
         self._status = 0
@@ -143,9 +167,37 @@ class Observed:
 
     @property
     def header(self) -> bytes:
-        """What was done, such as `mode=observe; context=the-invoices-of-2024-abcdef01`."""
+        """What was done, such as `mode=assist; context=the-invoices-of-2024-abcdef01; version=2`."""
         context = f"; context={self._found.name}" if self._found else ""
-        return f"mode={self._route.mode}{context}".encode("ascii", "replace")
+        notes = f"; version={self._shown.version}" if self._shown else "; holdout" if self._is_held_out else ""
+        return f"mode={self._route.mode}{context}{notes}".encode("ascii", "replace")
+
+    async def prepared(self) -> None:
+        """Put notes behind the prefix, if there are any to show and the lot does not fall on the holdout."""
+        if self._assisted is None or self._found is None:
+            return
+        (asked, body), self._assisted = self._assisted, None
+        counts, found, assistant = self._observer.counts, self._found, self._observer.assistant
+        try:
+            place = asked.behind(found.prefix.part, found.prefix.cut)
+            shown = await assistant.shown(self._engine, found.context_name, found.text) if place else None
+            if place is None or shown is None:
+                return
+            if is_held_out(body, self._route.holdout):
+                self._is_held_out = True
+                counts.held_out += 1
+                return
+            part, cut = place
+            self.body = asked.with_text(body, part, cut, shown.between(asked.parts[part].text[:cut]))
+            self._shown = shown
+            counts.assisted += 1
+        except Exception as error:  # noqa: BLE001  # the request goes out as the client sent it, and is recorded so
+            counts.failed("Adding notes", error)
+
+    def refused(self) -> None:
+        """Go on without the notes: too long for the model, perhaps."""
+        self.body = self._shown = None
+        self._observer.counts.refused += 1
 
     def begun(self, status: int, headers: Headers) -> None:
         """Read the head of the reply."""
@@ -168,6 +220,8 @@ class Observed:
         latency_s = self._observer.clock_s() - self._began_s
         price = self._engine.price_card(self._model)
         cost_usd = price.cost_usd(usage) if price and usage else None
+        sees: Sees = "context+learned" if self._shown else "context"
+        version = self._shown.version if self._shown else None
         work_id = f"q{uuid.uuid4().hex[:12]}"
         call = Call(
             id=uuid.uuid4().hex,
@@ -180,7 +234,8 @@ class Observed:
             outcome=outcome,
             price_card=price.name if price else None,
             work_id=work_id,
-            sees="context" if self._found else None,
+            version=version,
+            sees=sees if self._found else None,
             level=str(self._level),
             request_id=self._reply.request_id,
         )
@@ -188,15 +243,18 @@ class Observed:
         if self._found and is_ok and usage:
             answer = Answer(
                 text=self._reply.answer(),
-                query=Query(question=self._query, level=self._level, sees="context"),
+                query=Query(question=self._query, level=self._level, sees=sees),
                 model=self._model,
                 usage=usage,
                 cost_usd=cost_usd,
                 latency_s=latency_s,
                 finish_reason=self._reply.finish_reason,
+                version=version,
                 thinking="".join(self._reply.thinking),
             )
-        self._observer.record(Record(engine=self._engine, call=call, found=self._found, answer=answer))
+        self._observer.record(
+            Record(engine=self._engine, call=call, found=self._found, answer=answer, shown=self._shown)
+        )
 
 
 class Recorder:
@@ -264,7 +322,11 @@ class Recorder:
             except SleeptimeError as error:
                 self._counts.failed("Keeping a context", error)
         call = replace(record.call, context_id=context_id, sees=record.call.sees if context_id else None)
-        return Relayed(call=call, answer=record.answer if context_id else None)
+        if record.answer is None or not context_id:
+            return Relayed(call=call)
+        notes = record.shown.notes if record.shown else None
+        is_anticipated = None if notes is None else was_anticipated(record.answer.query.question, notes)
+        return Relayed(call=call, answer=record.answer, is_anticipated=is_anticipated)
 
     async def _context_id(self, engine: Engine, found: Found) -> str:
         """The id of the context of a request: kept now if it is new, longer now if its conversation went on."""
@@ -272,7 +334,7 @@ class Recorder:
         key = f"{found.route.name}:{found.prefix.key}"
         context_id, characters = known.get(key, ("", 0))
         if not context_id:
-            name = f"{found.route.name}/{found.name}" if found.route.name else found.name
+            name = found.context_name
             is_observed = found.route.mode == "observe"
             try:
                 context = await engine.add(

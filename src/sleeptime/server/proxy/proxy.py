@@ -1,6 +1,6 @@
 """The proxy put together: what a server mounts, starts and closes.
 
-Proxy = Relay( Observer( Recorder ) )        bytes, what they say, what is kept of it
+Proxy = Relay( Observer( Assistant, Recorder ) )        bytes, what they say, notes to show, what is kept
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from starlette.routing import BaseRoute, Route
 
+from sleeptime.server.proxy.assisting import Assistant
 from sleeptime.server.proxy.observing import Observer, Recorder
 from sleeptime.server.proxy.relay import Counts, Relay
 from sleeptime.settings import Settings
@@ -34,7 +35,8 @@ class Proxy:
     ) -> None:
         self.counts = Counts()
         self._recorder = Recorder(self.counts)
-        observer = Observer(upstream, settings.routes, self._recorder, self.counts, clock_s, now)
+        assistant = Assistant(self.counts, clock_s)
+        observer = Observer(upstream, settings.routes, assistant, self._recorder, self.counts, clock_s, now)
         self._relay = Relay(upstream, attend=observer.attend, counts=self.counts, authorization=authorization)
 
     @property

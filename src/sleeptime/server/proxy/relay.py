@@ -5,9 +5,10 @@
 Status, headers and bodies go through as they are, compressed or not; only what belongs to one connection
 (hop-by-hop headers) and headers that speak to sleeptime stay behind. A body is held until it is complete, so that an
 `Attention` can read it, as long as it is short and few others are held; else it streams through unread. Each chunk of
-a reply is sent on before it is looked at. A client that leaves cancels the upstream call; an upstream that breaks
-off in mid-reply breaks the client's connection off. What an attention does wrong is logged and counted, and the
-request goes on without it.
+a reply is sent on before it is looked at. An attention may have another body sent; should the upstream refuse that
+one, the client's own goes out, before anything was replied. A client that leaves cancels the upstream call; an
+upstream that breaks off in mid-reply breaks the client's connection off. What an attention does wrong is logged and
+counted, and the request goes on without it.
 
 This file does not know what a request says.
 """
@@ -45,6 +46,7 @@ _HOP_BY_HOP = frozenset(
     b"te trailer transfer-encoding upgrade expect".split()
 )
 _OURS = b"x-sleeptime"
+_REFUSALS = frozenset((400, 413, 422))
 _WAITS = {"connect": CONNECT_TIMEOUT_S, "read": None, "write": None, "pool": None}
 """How long a model thinks is between it and the client; only finding the upstream has a limit."""
 
@@ -62,6 +64,7 @@ class Counts:
     recognised: int = 0
     assisted: int = 0
     held_out: int = 0
+    refused: int = 0
     recorded: int = 0
     dropped: int = 0
     unreadable: int = 0
@@ -81,7 +84,7 @@ class Counts:
 
 
 class Attention(Protocol):
-    """What follows one request and its reply. Nothing here may wait."""
+    """What follows one request and its reply. Nothing here may wait, but for `prepared`, and that but briefly."""
 
     body: bytes | None
     """Sent in place of the client's, where it is not None."""
@@ -89,6 +92,14 @@ class Attention(Protocol):
     @property
     def header(self) -> bytes:
         """What the reply's own header says was done."""
+        ...
+
+    async def prepared(self) -> None:
+        """Set `body`, before the request goes out."""
+        ...
+
+    def refused(self) -> None:
+        """The upstream refused `body`: the client's own goes out in its place."""
         ...
 
     def begun(self, status: int, headers: Headers) -> None:
@@ -176,8 +187,13 @@ class Relay:
         """Send the request up and the reply down; the attention is told of the end, however it comes."""
         told = _Told(attention, self.counts)
         try:
+            await told.prepared()
             try:
-                response = await self._transport.handle_async_request(self._request(scope, body, attention))
+                response = await self._transport.handle_async_request(self._request(scope, body, told.body))
+                if told.body is not None and response.status_code in _REFUSALS:
+                    await _closed(response)
+                    told.refused()
+                    response = await self._transport.handle_async_request(self._request(scope, body, None))
             except httpx2.TransportError as error:
                 self.counts.upstream_failed += 1
                 await _unreachable(send, str(self._base), error)
@@ -189,8 +205,7 @@ class Relay:
         finally:
             told.ended()
 
-    def _request(self, scope: Scope, body: _Body, attention: Attention | None) -> httpx2.Request:
-        changed = None if attention is None else attention.body
+    def _request(self, scope: Scope, body: _Body, changed: bytes | None) -> httpx2.Request:
         held = bytes(body.held) if changed is None else changed
         length = str(len(held)).encode() if body.is_whole else None
         named = _connection_names(scope["headers"])
@@ -314,6 +329,24 @@ class _Told:
         self._attention = attention
         self._counts = counts
         self.is_whole = False
+
+    @property
+    def body(self) -> bytes | None:
+        return None if self._attention is None else self._attention.body
+
+    async def prepared(self) -> None:
+        if self._attention is not None:
+            try:
+                await self._attention.prepared()
+            except Exception as error:  # noqa: BLE001  # whatever of ours fails, the request goes on
+                self._drop("Preparing a request", error)
+
+    def refused(self) -> None:
+        if self._attention is not None:
+            try:
+                self._attention.refused()
+            except Exception as error:  # noqa: BLE001  # whatever of ours fails, the request goes on
+                self._drop("Preparing a request", error)
 
     def begun(self, status: int, headers: Headers) -> None:
         if self._attention is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,10 @@ LONGEST_ANSWER = 20_000
 """Characters of an answer that are kept."""
 LONGEST_REPLY = 4 * 2**20
 """Bytes of a reply that is read in one piece, or of one event of a stream."""
+_DECODER = json.JSONDecoder()
+_SPACE = re.compile(r"[ \t\n\r]*")
+_ESCAPE = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u.{4}|\\.")
+"""One character of a string of JSON that is written as more; a pair of surrogates is one."""
 _FINISHES: Mapping[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -62,6 +67,76 @@ class Asked:
         rest = [Part(self.parts[part].role, self.parts[part].text[cut:]), *self.parts[part + 1 :]]
         asked = [each.text for each in rest if each.role == "user" and each.text.strip()]
         return asked[-1].strip() if asked else ""
+
+    def behind(self, part: int, cut: int) -> tuple[int, int] | None:
+        """Where text of ours may stand behind the prefix that ends there: in a user message, before what is asked.
+
+        Inside that part if it is the user's and goes on; else where the user's next text begins. None if none does.
+        """
+        if self._is_user_text(part) and 0 < cut < len(self.parts[part].text):
+            return part, cut
+        later = range(part + (cut > 0), len(self.parts))
+        return next(((number, 0) for number in later if self._is_user_text(number)), None)
+
+    def with_text(self, body: bytes, part: int, cut: int, text: str) -> bytes:
+        """*body*, as it was read, with *text* put behind *cut* characters of a part; all its own bytes stay.
+
+        Raises ValueError where that part is no text.
+        """
+        source = body.decode()
+        start = _skipped(source, 0)
+        for key in self.places[part]:
+            start = _member(source, start, key)
+        value, end = _DECODER.raw_decode(source, start)
+        if value != self.parts[part].text:
+            raise ValueError("A part is not where it was read.")
+        at = _into(source, start + 1, end - 1, cut)
+        return f"{source[:at]}{json.dumps(text)[1:-1]}{source[at:]}".encode()
+
+    def _is_user_text(self, part: int) -> bool:
+        return self.parts[part].role == "user" and self.places[part][-1] in ("content", "text", "input")
+
+
+def _member(source: str, start: int, key: str | int) -> int:
+    """Where a member's value begins, of the object or array that begins at *start*; the last one of that name."""
+    if source[start] != ("{" if isinstance(key, str) else "["):
+        raise ValueError("The request is not what was read.")
+    found, number = None, 0
+    at = _skipped(source, start + 1)
+    while source[at] not in "}]":
+        name: str | int = number
+        if isinstance(key, str):
+            name, at = _DECODER.raw_decode(source, at)
+            at = _skipped(source, _skipped(source, at) + 1)
+        if name == key:
+            found = at
+            if isinstance(key, int):
+                break
+        _, at = _DECODER.raw_decode(source, at)
+        at = _skipped(source, at)
+        if source[at] == ",":
+            at = _skipped(source, at + 1)
+        number += 1
+    if found is None:
+        raise ValueError("The request has no such part.")
+    return found
+
+
+def _skipped(source: str, at: int) -> int:
+    """The first place from there on that is not white space."""
+    found = _SPACE.match(source, at)
+    return at if found is None else found.end()
+
+
+def _into(source: str, start: int, end: int, characters: int) -> int:
+    """The place behind so many characters of the string of JSON that stands between *start* and *end*."""
+    at, left = start, characters
+    for escape in _ESCAPE.finditer(source, start, end):
+        if escape.start() - at >= left:
+            break
+        left -= escape.start() - at + 1
+        at = escape.end()
+    return at + left
 
 
 def read(api: Api, body: bytes) -> Asked | None:
