@@ -104,7 +104,7 @@ def serve(
         tenants = Tenants(database_in(os.environ, database), open_engine)
         try:
             await serving.check_address(tenants, settings.serve.host)
-            found = serving.found(settings)
+            found = serving.found(settings, upstream_key=os.environ.get("SLEEPTIME_UPSTREAM_KEY"))
             app = serving.application(
                 tenants, settings.serve, parts=found.parts, pages=found.pages, counts=found.counts
             )

@@ -149,8 +149,8 @@ class Found:
     counts: Counts
 
 
-def found(settings: Settings) -> Found:
-    """Make the parts and pages that *settings* ask for."""
+def found(settings: Settings, *, upstream_key: str | None = None) -> Found:
+    """Make the parts and pages that *settings* ask for. *upstream_key* goes out in place of what clients send."""
     parts: list[Part] = []
     counts: Counts = dict
     if find_spec("mcp"):
@@ -158,7 +158,8 @@ def found(settings: Settings) -> Found:
 
         parts.append(Mcp())
     if settings.serve.upstream:
-        proxy = Proxy(settings.serve.upstream, settings=settings)
+        authorization = f"Bearer {upstream_key}" if upstream_key else None
+        proxy = Proxy(settings.serve.upstream, settings=settings, authorization=authorization)
         parts.append(proxy)
         counts = lambda: plain(proxy.counts)  # noqa: E731  # a name for two lines
     return Found(parts=parts, pages=dashboard.routes(), counts=counts)
