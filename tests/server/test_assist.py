@@ -148,8 +148,8 @@ async def test_notes_stand_behind_the_prefix_and_before_the_query(tmp_path: Path
             {"messages": [{"role": "user", "content": f"ß😀{DOCUMENT}\n\nAnd?"}], "model": "m"}, ensure_ascii=False
         ).encode(),
         (
-            b' { "model" : "m", "n":1e0, "messages":"x", "messages" : [ {"content": [{"type":"image_url"}, {"text" : '
-            b'"a", "text":"So?\\/\\u00e9"} ] , "role":"user" } ] }'
+            b' { "model" : "m", "n":1e0, "messages":"x", "messages" : [ {"content": [{"type":"image_url"}, '
+            b'{"text" : "a", "text":"So?\\/\\u00e9"} ] , "role":"user" } ] }'
         ),
         json.dumps({"model": "m", "input": "A word\tand another?"}).encode(),
     ],
