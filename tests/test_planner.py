@@ -410,3 +410,26 @@ def test_nonsense_in_the_settings_is_refused_with_what_may_stand_there(tmp_path:
         load(tmp_path / SETTINGS_FILE)
     with pytest.raises(BudgetError):
         Triggers(mode="off")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("where", ["pays", "changed"])
+async def test_a_context_that_is_only_observed_is_never_slept_on_until_it_may_be(database: str, where: str) -> None:
+    clock = Clock()
+    triggers = Triggers(on_change=True, every_queries=1, schedule="0 3 * * *", where=where)
+    async with opened(database, clock, triggers=triggers) as engine:
+        await engine.add(text_of(LINES), name="seen", is_observed=True)
+        for _ in range(4):
+            clock.passes(hours=5)
+            await engine.ask("seen", QUESTION)
+            assert await engine.planner().look_now() == 0
+        await engine.update("seen", "One line more.", append=True)
+        clock.passes(days=2)
+
+        assert await engine.planner().look_now() == 0
+        assert await engine.queue_where_it_pays() == []
+        assert await engine.jobs() == []
+
+        await engine.observe("seen", is_observed=False)
+
+        assert await engine.planner().look_now() == 1

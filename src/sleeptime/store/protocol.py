@@ -327,7 +327,10 @@ class Store(Protocol):
         ...
 
     async def due(self, triggers: Triggers, now_days: float, limit: int) -> Sequence[Watched]:
-        """The same among contexts that a trigger wants looked at now, and behind them those that want no sleep."""
+        """The same among contexts that a trigger wants looked at now, and behind them those that want no sleep.
+
+        Those that are only observed are never due.
+        """
         ...
 
     async def settle_look(

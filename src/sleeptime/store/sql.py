@@ -762,7 +762,10 @@ class SqlStore:
         return [rows.watched_of(row) for group in groups for row in group]
 
     async def due(self, triggers: Triggers, now_days: float, limit: int) -> Sequence[Watched]:
-        """The same among contexts that a trigger wants looked at now, and behind them those that want no sleep."""
+        """The same among contexts that a trigger wants looked at now, and behind them those that want no sleep.
+
+        Those that are only observed are never due.
+        """
         is_wanted = [watched.c.waits_by == "schedule"]
         if triggers.on_change:
             is_wanted.append(watched.c.waits_by == "change")
@@ -770,7 +773,7 @@ class SqlStore:
             is_wanted.append(watched.c.waits_queries >= triggers.every_queries)
         if triggers.idle_s:
             is_wanted.append(watched.c.waits_days <= quiet_days(triggers, now_days))
-        is_waiting = watched.c.waits_days.is_not(None)
+        is_waiting = watched.c.waits_days.is_not(None) & (watched.c.is_observed == 0)
         is_due = is_waiting & or_(*is_wanted) & ~work.is_in_hand(watched.c.context_id)
         order = (func.coalesce(watched.c.wants, -1.0).desc(), watched.c.waits_days)
         async with self._reading() as connection:
