@@ -18,7 +18,7 @@ import pytest
 from benchmarks.postgresql import new_database, postgresql_server
 
 from fakes.openai_server import Reply, serve
-from sleeptime import Engine
+from sleeptime import Engine, Plan
 from sleeptime.core.caps import Caps
 from sleeptime.core.errors import BudgetError, SettingsError
 from sleeptime.core.triggers import Triggers, Waiting, fired, last_scheduled
@@ -433,3 +433,26 @@ async def test_a_context_that_is_only_observed_is_never_slept_on_until_it_may_be
         await engine.observe("seen", is_observed=False)
 
         assert await engine.planner().look_now() == 1
+
+
+@pytest.mark.anyio
+async def test_all_samples_of_a_decided_sleep_share_the_price_that_the_guard_counts(sqlite: str) -> None:
+    clock = Clock()
+    async with opened(sqlite, clock, rules=Rules(allowance_tokens=500_000)) as engine:
+        await engine.add(text_of(LINES), name="busy")
+        await engine.sleep("busy", Plan(samples=3))
+        await engine.update("busy", text_of([f"Anew{line}" for line in LINES[10:]]), append=True)
+        for _ in range(40):
+            clock.passes(hours=5)
+            await engine.ask("busy", QUESTION, sees="context")
+        clock.passes(minutes=1)
+
+        (looked,) = await engine.look()
+
+        assert looked.job is not None
+        assert looked.decided is not None
+        most = looked.job.plan.budget.max_output_tokens
+        assert looked.job.plan.samples == 3
+        assert most is not None
+        assert most <= looked.job.price == looked.decided.price
+        assert (await engine.store.taught()).queued[TOKENS].price == looked.job.price

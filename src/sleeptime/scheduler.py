@@ -190,7 +190,7 @@ class Scheduler:
         taught = await self._fitted(await self.store.taught(), found)
         decisions = {each.name: self.decision(each, taught) for each in found}
         plans = {
-            each.name: await self.plan(decisions[each.name], replace(await self._plan(each), budget=budget))
+            each.name: await self.plan(decisions[each.name], await self._plan(each))
             for each in found
             if decisions[each.name].is_sleep
         }
@@ -212,7 +212,7 @@ class Scheduler:
             job = Job(
                 id=job_id(),
                 context_id=watched.context_id,
-                plan=plan,
+                plan=replace(plan, budget=self.budget(decision, budget)),  # all samples together: what the guard counts
                 queued_at=now,
                 trigger=trigger,
                 unit=prospect.unit,
