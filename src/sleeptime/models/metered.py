@@ -23,15 +23,16 @@ import anyio
 
 from sleeptime.core.errors import EndpointUnreachableError, InputError, MalformedReplyError, ModelError
 from sleeptime.core.ledger import Call, Phase
-from sleeptime.core.messages import Completion, LogProb, Message, TokenCount, Tool
+from sleeptime.core.messages import Completion, LogProb, Message
 from sleeptime.core.usage import PriceCard, Usage
-from sleeptime.models.protocol import Abilities, Model, Options
+from sleeptime.models.forwarding import Forwarding
+from sleeptime.models.protocol import Model, Options
 
 Priced = TypeVar("Priced", Completion, LogProb)
 OnSend = Callable[[], Awaitable[None]]
 
 
-class Metered:
+class Metered(Forwarding):
     """A model whose calls are all given to *record*, with what they are for.
 
     *now* tells the time in UTC and *clock_s* seconds that never run backwards. *price* is
@@ -58,20 +59,12 @@ class Metered:
         set_aside: Callable[[str, int, int], Awaitable[int]] | None = None,
         on_send: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
-        self._model = model
+        super().__init__(model)
         self._set_aside, self._on_send = set_aside, on_send
         self._record, self._price = record, price
         self._now, self._clock_s = now, clock_s
         self._phase, self._context_id, self._version = phase, context_id, version
         self._work_id, self._sees, self._level = work_id, sees, level
-
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    @property
-    def abilities(self) -> Abilities:
-        return self._model.abilities
 
     async def generate(self, messages: Sequence[Message], options: Options) -> Completion:
         """Reply to *messages*; one row."""
@@ -91,12 +84,6 @@ class Metered:
         """Measure; one row."""
         id_ = uuid.uuid4().hex
         return await self._metered(id_, lambda _on_send: self._model.log_prob(query, given=given), is_told=False)
-
-    async def count_tokens(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> TokenCount:
-        return await self._model.count_tokens(messages, tools=tools)
-
-    async def aclose(self) -> None:
-        await self._model.aclose()
 
     async def _aside(self, messages: Sequence[Message], options: Options) -> tuple[str, Options]:
         """Make an id for a call, set its most aside where asked to, and bound it by what was granted."""

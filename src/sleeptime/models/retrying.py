@@ -21,12 +21,13 @@ import anyio
 
 from sleeptime.core.errors import EndpointUnreachableError, ModelError
 from sleeptime.core.messages import Completion, LogProb, Message, TokenCount, Tool
-from sleeptime.models.protocol import Abilities, Model, Options
+from sleeptime.models.forwarding import Forwarding
+from sleeptime.models.protocol import Model, Options
 
 T = TypeVar("T")
 
 
-class Retrying:
+class Retrying(Forwarding):
     """A model that is asked up to *attempts* times while its errors say `retryable`.
 
     With *repeats_sent* False, as a cap on tokens or money asks, a call that may have
@@ -44,18 +45,10 @@ class Retrying:
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._model = model
+        super().__init__(model)
         self._attempts, self._base_s, self._cap_s = attempts, base_s, cap_s
         self._most_sent = 1 if repeats_sent else 0
         self._sleep, self._jitter = sleep, jitter
-
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    @property
-    def abilities(self) -> Abilities:
-        return self._model.abilities
 
     async def generate(self, messages: Sequence[Message], options: Options) -> Completion:
         """Reply to *messages*, in one of the attempts."""
@@ -76,9 +69,6 @@ class Retrying:
     async def count_tokens(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> TokenCount:
         """Count, in one of the attempts."""
         return await self._retried(lambda: self._model.count_tokens(messages, tools=tools), _Heard(None))
-
-    async def aclose(self) -> None:
-        await self._model.aclose()
 
     async def _retried(self, call: Callable[[], Awaitable[T]], heard: _Heard) -> T:
         attempt, sent = 1, 0

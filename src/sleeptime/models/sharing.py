@@ -22,8 +22,9 @@ import anyio
 
 from sleeptime.core.errors import ModelError, RateLimitedError, RequestRejectedError, ShareUsedUpError
 from sleeptime.core.limits import Limits
-from sleeptime.core.messages import Completion, LogProb, Message, TokenCount, Tool
-from sleeptime.models.protocol import Abilities, Model, Options
+from sleeptime.core.messages import Completion, Message
+from sleeptime.models.forwarding import Forwarding
+from sleeptime.models.protocol import Model, Options
 
 LONGEST_WAIT_S = 30.0
 FLEX = "flex"
@@ -72,20 +73,13 @@ class Share:
         return False
 
 
-class Courteous:
+class Courteous(Forwarding):
     """A model as a sleep calls it: within *share*, at half price where *wants_flex*. For an answer, both are None."""
 
     def __init__(self, model: Model, known: Share, *, share: float | None = None, wants_flex: bool = False) -> None:
-        self._model, self._known = model, known
+        super().__init__(model)
+        self._known = known
         self._share, self._wants_flex = share, wants_flex
-
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    @property
-    def abilities(self) -> Abilities:
-        return self._model.abilities
 
     async def generate(self, messages: Sequence[Message], options: Options) -> Completion:
         """Reply to *messages*, when there is room, and at the standard price where the cheaper one is refused."""
@@ -103,15 +97,6 @@ class Courteous:
         """Go on from *prefix*, when there is room."""
         await self._turn(messages, options.max_output_tokens)
         return await self._told(lambda: self._model.complete(messages, options, prefix=prefix))
-
-    async def log_prob(self, query: str, *, given: Sequence[Message]) -> LogProb:
-        return await self._model.log_prob(query, given=given)
-
-    async def count_tokens(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> TokenCount:
-        return await self._model.count_tokens(messages, tools=tools)
-
-    async def aclose(self) -> None:
-        await self._model.aclose()
 
     async def _turn(self, messages: Sequence[Message], most_output: int) -> None:
         if self._share is None:

@@ -15,28 +15,22 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from sleeptime.core.ledger import Phase
-from sleeptime.core.messages import Completion, LogProb, Message, TokenCount, Tool
+from sleeptime.core.messages import Completion, LogProb, Message
 from sleeptime.core.usage import Usage
-from sleeptime.models.protocol import Abilities, Model, Options
+from sleeptime.models.forwarding import Forwarding
+from sleeptime.models.protocol import Model, Options
 
 Made = TypeVar("Made", Completion, LogProb)
 COMPATIBLE, LOCAL = "openai", "llama_cpp"
 """Whose interface a URL speaks, and what runs a model of this machine."""
 
 
-class Traced:
+class Traced(Forwarding):
     """A model whose calls are spans."""
 
     def __init__(self, model: Model, *, phase: Phase) -> None:
-        self._model, self._phase = model, phase
-
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    @property
-    def abilities(self) -> Abilities:
-        return self._model.abilities
+        super().__init__(model)
+        self._phase = phase
 
     async def generate(self, messages: Sequence[Message], options: Options) -> Completion:
         """Reply to *messages*; one span."""
@@ -50,12 +44,6 @@ class Traced:
     async def log_prob(self, query: str, *, given: Sequence[Message]) -> LogProb:
         """Measure; one span."""
         return await self._spanned("text_completion", lambda: self._model.log_prob(query, given=given))
-
-    async def count_tokens(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> TokenCount:
-        return await self._model.count_tokens(messages, tools=tools)
-
-    async def aclose(self) -> None:
-        await self._model.aclose()
 
     async def _spanned(
         self, operation: str, call: Callable[[], Awaitable[Made]], options: Options | None = None

@@ -23,7 +23,7 @@ from sleeptime.answerer import Answerer
 from sleeptime.core.budget import Level
 from sleeptime.core.context import Context
 from sleeptime.core.errors import NotSupportedError
-from sleeptime.core.messages import Completion, LogProb, Message, TokenCount, Tool
+from sleeptime.core.messages import Completion, Message
 from sleeptime.core.notes import LearnedContext
 from sleeptime.core.query import Query
 from sleeptime.core.usage import PriceCard, Usage, sum_costs
@@ -33,7 +33,8 @@ from sleeptime.evals.runs.journal import Journaled
 from sleeptime.evals.runs.results import SEES, Cell, Row, Sleeping, Slept, Surprise
 from sleeptime.evals.runs.run_folder import RunFolder
 from sleeptime.evals.runs.variants import halved, merged, restated
-from sleeptime.models.protocol import Abilities, Model, Options
+from sleeptime.models.forwarding import Forwarding
+from sleeptime.models.protocol import Model, Options
 from sleeptime.models.retrying import Retrying
 from sleeptime.sleeper import Sleeper
 
@@ -227,37 +228,21 @@ def _guess(model: Model) -> str:
     return prompts.load("guess", model.abilities.prompt_set).render({})[-1].content
 
 
-class Drawing:
+class Drawing(Forwarding):
     """A model asked for one of several draws: at its own temperature, with its own seed.
 
     It stands before the journal, which tells draws apart by their seeds.
     """
 
     def __init__(self, model: Model, temperature: float | None, draw: int | None) -> None:
-        self._model, self._temperature, self._draw = model, temperature, draw
-
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    @property
-    def abilities(self) -> Abilities:
-        return self._model.abilities
+        super().__init__(model)
+        self._temperature, self._draw = temperature, draw
 
     async def generate(self, messages: Sequence[Message], options: Options) -> Completion:
         return await self._model.generate(messages, self._drawn(options))
 
     async def complete(self, messages: Sequence[Message], options: Options, *, prefix: str) -> Completion:
         return await self._model.complete(messages, self._drawn(options), prefix=prefix)
-
-    async def log_prob(self, query: str, *, given: Sequence[Message]) -> LogProb:
-        return await self._model.log_prob(query, given=given)
-
-    async def count_tokens(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> TokenCount:
-        return await self._model.count_tokens(messages, tools=tools)
-
-    async def aclose(self) -> None:
-        await self._model.aclose()
 
     def _drawn(self, options: Options) -> Options:
         temperature = options.temperature if self._temperature is None else self._temperature

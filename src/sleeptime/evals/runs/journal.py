@@ -35,9 +35,10 @@ from sleeptime.core.errors import (
     ModelError,
     SleeptimeError,
 )
-from sleeptime.core.messages import Completion, LogProb, Message, TokenCount, Tool
+from sleeptime.core.messages import Completion, LogProb, Message
 from sleeptime.core.usage import PriceCard, Usage
-from sleeptime.models.protocol import Abilities, Model, Options
+from sleeptime.models.forwarding import Forwarding
+from sleeptime.models.protocol import Model, Options
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, said TEXT NOT NULL, cost_usd REAL);
@@ -144,24 +145,17 @@ class Journal:
         self._unpriced += sign * (cost_usd is None)
 
 
-class Journaled:
+class Journaled(Forwarding):
     """A model for one piece of work, whose calls are kept in a journal. Make a new one for the next piece.
 
     *price* is None where none is known. `usages` tells what each of the work's calls took, replayed or not.
     """
 
     def __init__(self, model: Model, journal: Journal, price: PriceCard | None) -> None:
-        self._model, self._journal, self._price = model, journal, price
+        super().__init__(model)
+        self._journal, self._price = journal, price
         self._made = Counter[str]()
         self.usages: list[Usage] = []
-
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    @property
-    def abilities(self) -> Abilities:
-        return self._model.abilities
 
     async def generate(self, messages: Sequence[Message], options: Options) -> Completion:
         """Reply to *messages*, or say again what was replied."""
@@ -187,12 +181,6 @@ class Journaled:
         """Measure, or say again what was measured. A model that can be measured this way is local: nobody bills it."""
         key = self._key("log_prob", given, None, query)
         return await self._once(key, None, lambda: self._model.log_prob(query, given=given), _LOG_PROB)
-
-    async def count_tokens(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> TokenCount:
-        return await self._model.count_tokens(messages, tools=tools)
-
-    async def aclose(self) -> None:
-        await self._model.aclose()
 
     def _key(self, verb: str, messages: Sequence[Message], options: Options | None, text: str) -> str:
         asked = [verb, self.name, [[each.role, each.content] for each in messages], _settings(options), text]
