@@ -51,7 +51,7 @@
 
   const options = (width, data, more) => ({
     width, height: HEIGHT, tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-    legend: { show: false }, padding: [10, 8, 0, 0], axes: axes(data),
+    legend: { show: false }, padding: [10, 20, 0, 0], axes: axes(data),
     cursor: { y: false, drag: { x: false, y: false }, points: { show: false } }, ...more,
   });
 
