@@ -938,7 +938,8 @@ class Engine:
             tried.add(best.prospect.name)
             if on_decision is not None:
                 on_decision(best)
-            done = await self._act(best, await scheduler.plan(best, replace(plan, budget=budget)))
+            newest = await self.store.learned((await self.store.context(best.prospect.name)).id)
+            done = await self._act(best, await scheduler.plan(best, replace(plan, budget=budget), newest))
             acted.append(done)
             if on_acted is not None:
                 on_acted(done)

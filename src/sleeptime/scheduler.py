@@ -46,6 +46,7 @@ from sleeptime.core.errors import BudgetError
 from sleeptime.core.forecasting import HORIZON_DAYS, USUAL_EDITS, Gamma, Queries, days_until_edit, fit
 from sleeptime.core.job import Job
 from sleeptime.core.ledger import DEFAULT_TEST_TOKEN_PRICE
+from sleeptime.core.notes import LearnedContext
 from sleeptime.core.plan import Plan
 from sleeptime.core.query import Answer
 from sleeptime.core.saving import Belief, Sizes, Tally, Tariff, band, believed
@@ -189,11 +190,10 @@ class Scheduler:
             return []
         taught = await self._fitted(await self.store.taught(), found)
         decisions = {each.name: self.decision(each, taught) for each in found}
-        plans = {
-            each.name: await self.plan(decisions[each.name], await self._plan(each))
-            for each in found
-            if decisions[each.name].is_sleep
-        }
+        plans: dict[str, Plan] = {}
+        for each in (each for each in found if decisions[each.name].is_sleep):
+            newest = await self.store.learned(each.context_id)
+            plans[each.name] = await self.plan(decisions[each.name], _like(newest, each), newest)
 
         def choose(same: Sequence[Watched], standing: Standing) -> Sequence[Looked]:
             before = [decisions[each.name] for each in same]
@@ -234,11 +234,6 @@ class Scheduler:
         is_new = decision.reason != watched.reason
         decided = Decided.of(decision, watched.context_id, at, trigger=trigger) if is_new else None
         return Looked(watched=kept, decided=decided)
-
-    async def _plan(self, watched: Watched) -> Plan:
-        """How to sleep: as on the newest version, so that its notes can be kept, else as usual."""
-        learned = await self.store.learned(watched.context_id) if watched.lacking < 1.0 else None
-        return Plan.like(learned.plan) if learned and learned.plan else Plan()
 
     async def decisions(self, limit: int) -> list[Decision]:
         """Up to *limit* decisions for a sleep, the best first; those that the guard holds back are in their place.
@@ -314,14 +309,14 @@ class Scheduler:
             horizon = days_until_edit(edits)
         return prior.forecast(watched.seen, now_days, horizon_days=horizon)
 
-    async def plan(self, decision: Decision, plan: Plan) -> Plan:
+    async def plan(self, decision: Decision, plan: Plan, newest: LearnedContext | None) -> Plan:
         """How deep to sleep as was decided: with as many samples and rounds as are expected to pay.
 
-        `plan.samples` is the most. Each sample may cost the decision's price, so that there are no more of them than
-        the guard has room for. A context that was slept on before keeps its number: its notes can then be gone on from.
+        *newest* is what was learned of its context so far, and `plan.samples` the most. Each sample may cost the
+        decision's price, so that there are no more of them than the guard has room for. A context that was slept on
+        before keeps its number: its notes can then be gone on from.
         """
         prospect, worth = decision.prospect, decision.worth
-        newest = await self.store.learned((await self.store.context(prospect.name)).id)
         count = samples(
             sample_price=prospect.price / MARGIN, queries=worth.queries, saving=worth.saving, most=plan.samples
         )
@@ -496,6 +491,11 @@ class Scheduler:
 
 def _sizes(watched: Watched) -> Sizes:
     return Sizes(context_tokens=round(watched.characters / CHARACTERS_PER_TOKEN) + PROMPT_TOKENS)
+
+
+def _like(newest: LearnedContext | None, watched: Watched) -> Plan:
+    """How to sleep: as on the newest version, where some of its notes can be kept, else as usual."""
+    return Plan.like(newest.plan) if newest and newest.plan and watched.lacking < 1.0 else Plan()
 
 
 def _wants(decision: Decision) -> float | None:
