@@ -1023,10 +1023,7 @@ def caps(database: Database = None, as_json: Json = False) -> None:
             _print_json(wire.caps(most, spent))
             return
         table = _table("of sleeps", "cap>", "spent>", "set aside>", "left>")
-        for period, tokens, usd in (
-            ("day", most.day_tokens, most.day_usd),
-            ("month", most.month_tokens, most.month_usd),
-        ):
+        for period, tokens, usd in most.periods:
             used = spent[period]
             left = None if tokens is None else max(0, tokens - used.tokens - used.open_tokens)
             table.add_row(

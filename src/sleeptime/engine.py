@@ -39,6 +39,7 @@ from sleeptime.core.agency import DEFAULT_STEPS, AgentAnswer, Progress
 from sleeptime.core.anticipation import was_anticipated
 from sleeptime.core.budget import Budget, Level
 from sleeptime.core.caps import Caps, Spending
+from sleeptime.core.caps import accounts as capped_accounts
 from sleeptime.core.changes import Changes, changes
 from sleeptime.core.context import Context, check_text
 from sleeptime.core.deciding import Decision
@@ -1008,10 +1009,9 @@ class Engine:
 
     async def capped(self) -> Mapping[str, Spending]:
         """What was spent today and this month on sleep, of what the caps allow; see `settings.caps`."""
-        day = self._now().astimezone(UTC)
-        accounts = {"day": f"day:{day:%Y-%m-%d}", "month": f"month:{day:%Y-%m}"}
-        spent = await self.store.spending(list(accounts.values()))
-        return {name: spent.get(account, Spending()) for name, account in accounts.items()}
+        _, day, month = capped_accounts("", self._now())
+        spent = await self.store.spending([day, month])
+        return {"day": spent.get(day, Spending()), "month": spent.get(month, Spending())}
 
     def price_card(self, model_name: str) -> PriceCard | None:
         """Find what a model's tokens cost today: a card of the user's, else a published price, else None."""

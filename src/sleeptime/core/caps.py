@@ -55,6 +55,11 @@ class Caps:
         return any(cap is not None for cap in (*self.tokens, *self.usd))
 
     @property
+    def periods(self) -> tuple[tuple[str, int | None, float | None], ...]:
+        """Those that begin anew: "day" and "month", each with its output tokens and its dollars."""
+        return ("day", self.day_tokens, self.day_usd), ("month", self.month_tokens, self.month_usd)
+
+    @property
     def has_money(self) -> bool:
         return any(cap is not None for cap in self.usd)
 

@@ -110,7 +110,6 @@ def account(kept: Account) -> Plain:
 
 def caps(most: Caps, spent: Mapping[str, Spending]) -> Plain:
     """What all sleeps may spend together and have spent, by period ("day", "month"); None is no cap."""
-    periods = (("day", most.day_tokens, most.day_usd), ("month", most.month_tokens, most.month_usd))
     return {
         "context": {"tokens": most.context_tokens, "usd": most.context_usd},
         **{
@@ -122,7 +121,7 @@ def caps(most: Caps, spent: Mapping[str, Spending]) -> Plain:
                 "open_tokens": spent[period].open_tokens,
                 "open_usd": spent[period].open_nano_usd / NANO,
             }
-            for period, tokens, usd in periods
+            for period, tokens, usd in most.periods
         },
     }
 

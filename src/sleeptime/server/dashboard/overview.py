@@ -24,6 +24,7 @@ Tone = Literal["good", "bad", "open"]
 Write = Callable[[float | None], str]
 SLEEP_PHASES = (Phase.SLEEP, Phase.VERIFY)
 SPANS: Mapping[str, timedelta | None] = {"day": timedelta(days=1), "month": timedelta(days=30), "all": None}
+_PERIODS = {"day": "Today", "month": "This month"}
 
 COMMANDS_TO_BEGIN = (
     "sleeptime add report.txt",
@@ -350,21 +351,15 @@ def _paid(values: Sequence[float]) -> str:
     return "It was never below break-even." if below < 0 else "It has passed break-even."
 
 
-def caps_left(caps: Caps, spent: Mapping[str, Spending], accounts: tuple[str, str]) -> tuple[CapLine, ...]:
-    """What is left of the caps of the day and of the month; *accounts* are theirs."""
+def caps_left(caps: Caps, spent: Mapping[str, Spending]) -> tuple[CapLine, ...]:
+    """What is left of the caps of the day and of the month, by what each has spent."""
     found: list[CapLine] = []
-    lines = (
-        ("Today, tokens", accounts[0], caps.day_tokens, None),
-        ("Today, money", accounts[0], None, caps.day_usd),
-        ("This month, tokens", accounts[1], caps.month_tokens, None),
-        ("This month, money", accounts[1], None, caps.month_usd),
-    )
-    for name, account, most_tokens, most_usd in lines:
-        kept = spent.get(account, Spending())
+    for period, most_tokens, most_usd in caps.periods:
+        name, kept = _PERIODS[period], spent[period]
         if most_tokens is not None:
-            found.append(_cap(name, kept.tokens, kept.open_tokens, most_tokens, "tokens"))
+            found.append(_cap(f"{name}, tokens", kept.tokens, kept.open_tokens, most_tokens, "tokens"))
         if most_usd is not None:
-            found.append(_cap(name, kept.nano_usd / NANO, kept.open_nano_usd / NANO, most_usd, "usd"))
+            found.append(_cap(f"{name}, money", kept.nano_usd / NANO, kept.open_nano_usd / NANO, most_usd, "usd"))
     return tuple(found)
 
 

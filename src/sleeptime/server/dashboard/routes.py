@@ -225,7 +225,6 @@ def _whole(text: str | None, *, least: int = 0) -> int | None:
 async def _overview(request: Request) -> Response:
     engine, now = engine_of(request), datetime.now(UTC)
     store = engine.store
-    day, month = f"day:{now:%Y-%m-%d}", f"month:{now:%Y-%m}"
     await store.reap()
     compared, everything, counts, begun, told, news = await asyncio.gather(
         store.compared(),
@@ -235,7 +234,7 @@ async def _overview(request: Request) -> Response:
         store.told(TOLD),
         store.news(NEWS),
     )
-    spending = await store.spending([day, month])
+    spending = await engine.capped()
     chosen = request.query_params.get("span", "")
     span = chosen if chosen in first.SPANS else _span(begun, now)
     since = first.SPANS[span]
@@ -259,7 +258,7 @@ async def _overview(request: Request) -> Response:
         "overview.html",
         page=page,
         charts={name: asdict(chart) for name, chart in (("net", page.net), ("spent", page.spent)) if chart},
-        caps=first.caps_left(engine.settings.caps, spending, (day, month)),
+        caps=first.caps_left(engine.settings.caps, spending),
         told=told,
         news=news,
         **await _now(engine, counts),
