@@ -225,37 +225,59 @@ class Sleeper:
         worth = plan.worth.shared_by(plan.samples) if plan.worth else None
         while (stop := policy.stop_reason(draft, budget, elapsed_s=self.clock_s() - started_s, worth=worth)) is None:
             for attempt in range(policy.ROUND_ATTEMPTS):
-                looked: tuple[Message, ...] = ()
-                is_read = False
-                for call in range(1, policy.calls_of_round(plan.strategy) + 1):
-                    await anyio.lowlevel.checkpoint()  # a sleep can be stopped between calls, whatever its model does
-                    left = policy.most_looked(plan.strategy) - sum(len(message.content) for message in looked)
-                    is_free = call < policy.calls_of_round(plan.strategy) and left > 0
-                    looks = self._looks(plan, draft) if is_free else ()
-                    try:
-                        allowed = await self._allowed(context, plan, budget, draft, changes, looked)
-                        if allowed == 0:
-                            return draft, "budget"
-                        asked = (*self.messages(context, plan, draft, changes), *looked)
-                        draft, completion = await self._ask(context, plan, draft, changes, asked, looks, allowed)
-                    except ContextTooLongError:
-                        if draft.usage == Usage():
-                            raise
-                        return draft, "window"  # what was learned outgrew it, by our count or by the provider's
-                    except CapReached:
-                        return draft, "budget"
-                    seen = () if draft.is_plain else await self._looked(completion, looks, left)
-                    if not seen:
-                        is_last = attempt + 1 == policy.ROUND_ATTEMPTS
-                        draft, is_read = self._read(context, plan, draft, changes, completion, is_last=is_last)
-                    if on_draft is not None:
-                        await on_draft(draft, completion)
-                    if not seen:
-                        break
-                    looked += seen
+                is_last = attempt + 1 == policy.ROUND_ATTEMPTS
+                draft, is_read, ended = await self._attempt(
+                    context, plan, budget, draft, changes, on_draft, is_last=is_last
+                )
+                if ended is not None:
+                    return draft, ended
                 if is_read:
                     break
         return draft, stop
+
+    async def _attempt(
+        self,
+        context: Context,
+        plan: Plan,
+        budget: Budget,
+        draft: Draft,
+        changes: Changes | None,
+        on_draft: OnDraft | None,
+        *,
+        is_last: bool,
+    ) -> tuple[Draft, bool, StopReason | None]:
+        """Ask for one round's notes, behind whatever it looks at first.
+
+        Says whether the reply could be read, and what ended the sleep instead, if anything did.
+        """
+        looked: tuple[Message, ...] = ()
+        for call in range(1, policy.calls_of_round(plan.strategy) + 1):
+            await anyio.lowlevel.checkpoint()  # a sleep can be stopped between calls, whatever its model does
+            left = policy.most_looked(plan.strategy) - sum(len(message.content) for message in looked)
+            is_free = call < policy.calls_of_round(plan.strategy) and left > 0
+            looks = self._looks(plan, draft) if is_free else ()
+            try:
+                allowed = await self._allowed(context, plan, budget, draft, changes, looked)
+                if allowed == 0:
+                    return draft, False, "budget"
+                asked = (*self.messages(context, plan, draft, changes), *looked)
+                draft, completion = await self._ask(context, plan, draft, changes, asked, looks, allowed)
+            except ContextTooLongError:
+                if draft.usage == Usage():
+                    raise
+                return draft, False, "window"  # what was learned outgrew it, by our count or by the provider's
+            except CapReached:
+                return draft, False, "budget"
+            seen = () if draft.is_plain else await self._looked(completion, looks, left)
+            is_read = False
+            if not seen:
+                draft, is_read = self._read(context, plan, draft, changes, completion, is_last=is_last)
+            if on_draft is not None:
+                await on_draft(draft, completion)
+            if not seen:
+                return draft, is_read, None
+            looked += seen
+        raise AssertionError("the last call of a round has nothing to look with")
 
     async def _ask(
         self,
